@@ -1,0 +1,703 @@
+//! Facts: what a connector reads from a signal. One struct a kind, one table a kind.
+//!
+//! A fact is never changed. An *entity version* replaces older versions of its entity: the latest `at` wins, then the
+//! largest signal id (I3); `deleted` makes the version a tombstone. Everything else is derived by the dataflow.
+//! Native ids are those of the tool, so that a reader of the tables can find the thing in the tool.
+
+use crate::{
+    id::{EntityKind, PersonId, SignalId},
+    record::{ColumnKind, ColumnSpec, Record, RecordError, Row, Text, Value},
+    time::Micros,
+    view::{Birth, TableSpec},
+    words,
+};
+
+words! {
+    /// Where work stands, in the three steps that every tracker shares, and `blocked`.
+    pub enum Progress {
+        /// Not begun.
+        Todo = "todo",
+        /// Begun.
+        InProgress = "in_progress",
+        /// Cannot go on.
+        Blocked = "blocked",
+        /// Finished.
+        Done = "done",
+    }
+}
+
+words! {
+    /// State of a pull request.
+    pub enum PullRequestState {
+        /// Open for review.
+        Open = "open",
+        /// Closed without being merged.
+        Closed = "closed",
+        /// Merged.
+        Merged = "merged",
+    }
+}
+
+words! {
+    /// Outcome of a build or a deployment.
+    pub enum RunState {
+        /// Queued or waiting.
+        Pending = "pending",
+        /// Running.
+        Running = "running",
+        /// Ended well.
+        Succeeded = "succeeded",
+        /// Ended badly.
+        Failed = "failed",
+        /// Cancelled, skipped or superseded.
+        Cancelled = "cancelled",
+    }
+}
+
+words! {
+    /// One kind of reason to believe that an artifact belongs to a ticket. Weights are in the model file.
+    pub enum EvidenceKind {
+        /// The branch name has the key.
+        BranchKey = "branch_key",
+        /// The commit message has the key.
+        CommitKey = "commit_key",
+        /// The title has the key.
+        TitleKey = "title_key",
+        /// The body has the key.
+        BodyKey = "body_key",
+        /// The tracker itself links the two.
+        TrackerLink = "tracker_link",
+        /// A person said so.
+        ManualReport = "manual_report",
+        /// A person confirmed the link.
+        Confirmed = "confirmed",
+        /// A person rejected the link.
+        Rejected = "rejected",
+    }
+}
+
+words! {
+    /// Kind of an edge of the graph.
+    pub enum EdgeKind {
+        /// Artifact → person.
+        AuthoredBy = "AUTHORED_BY",
+        /// Artifact → ticket.
+        LinkedTo = "LINKED_TO",
+        /// Design → ticket.
+        DesignedFor = "DESIGNED_FOR",
+        /// Document → ticket.
+        Documents = "DOCUMENTS",
+        /// Deployment → commit.
+        Deploys = "DEPLOYS",
+        /// Pull request → person.
+        ReviewedBy = "REVIEWED_BY",
+        /// Artifact → incident or ticket.
+        Resolves = "RESOLVES",
+        /// Part → whole: commit → pull request, ticket → parent.
+        PartOf = "PART_OF",
+    }
+}
+
+words! {
+    /// What a person says in a manual report.
+    pub enum Verb {
+        /// Work on the ticket has begun.
+        Start = "start",
+        /// The ticket is done.
+        Done = "done",
+        /// The ticket is blocked.
+        Block = "block",
+        /// The ticket was deployed to an environment.
+        Deploy = "deploy",
+        /// The artifact belongs to the ticket.
+        Confirm = "confirm",
+        /// The artifact does not belong to the ticket.
+        Reject = "reject",
+    }
+}
+
+words! {
+    /// Kind of a dated action by a person.
+    pub enum ActivityKind {
+        /// Wrote a commit.
+        Commit = "commit",
+        /// Opened a pull request.
+        PullRequest = "pull_request",
+        /// Reviewed a pull request.
+        Review = "review",
+        /// Wrote a comment.
+        Comment = "comment",
+        /// Moved a ticket.
+        Transition = "transition",
+        /// Logged time.
+        Worklog = "worklog",
+        /// Reported by hand.
+        Report = "report",
+    }
+}
+
+/// A ticket of a tracker, as of one version.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, Record)]
+pub struct TicketFact {
+    /// Key, such as `SHOP-12` or `owner/repo#12`.
+    pub ticket_key: Text,
+    /// Project key, or `owner/repo`.
+    pub project: Text,
+    /// Summary.
+    pub title: Text,
+    /// Type as the tracker names it: Bug, Story, Epic, …
+    pub kind: Text,
+    /// Status as the tracker names it.
+    pub status: Text,
+    /// Status in FlowSync's steps.
+    pub progress: Progress,
+    /// Priority as the tracker names it.
+    pub priority: Option<Text>,
+    /// Labels, sorted, separated by commas.
+    pub labels: Text,
+    /// Who reported it.
+    pub reporter: Option<PersonId>,
+    /// Who it is assigned to.
+    pub assignee: Option<PersonId>,
+    /// Key of the epic or parent.
+    pub parent_key: Option<Text>,
+    /// Original estimate.
+    #[unit = "seconds"]
+    pub estimate_secs: Option<i64>,
+    /// When it was created.
+    pub created_at: Option<Micros>,
+    /// When it was resolved.
+    pub resolved_at: Option<Micros>,
+    /// Where to open it.
+    pub url: Option<Text>,
+    /// Whether this version says that the ticket is gone.
+    pub deleted: bool,
+}
+
+/// A commit as seen in a repository.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, Record)]
+pub struct CommitFact {
+    /// Repository, `owner/name` where it is known.
+    pub repo: Text,
+    /// Full sha.
+    pub sha: Text,
+    /// Author.
+    pub author: Option<PersonId>,
+    /// Committer.
+    pub committer: Option<PersonId>,
+    /// Author's clock.
+    pub authored_at: Option<Micros>,
+    /// Committer's clock.
+    pub committed_at: Option<Micros>,
+    /// First line of the message.
+    pub subject: Text,
+    /// Number of parents; more than one is a merge. Missing where the source does not tell.
+    #[unit = "commits"]
+    pub parent_count: Option<i64>,
+    /// Lines added; missing where the source does not tell.
+    #[unit = "lines"]
+    pub added_lines: Option<i64>,
+    /// Lines deleted; missing where the source does not tell.
+    #[unit = "lines"]
+    pub deleted_lines: Option<i64>,
+    /// Files changed.
+    #[unit = "files"]
+    pub changed_files: Option<i64>,
+    /// Whether this version says that no ref of the repository reaches the commit any more.
+    pub deleted: bool,
+}
+
+/// A pull or merge request, as of one version.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, Record)]
+pub struct PullRequestFact {
+    /// Native id, `owner/repo#number`.
+    pub pull_request: Text,
+    /// Repository, `owner/name`.
+    pub repo: Text,
+    /// Number within the repository.
+    pub number: i64,
+    /// Title.
+    pub title: Text,
+    /// State.
+    pub state: PullRequestState,
+    /// Whether it is a draft.
+    pub draft: bool,
+    /// Author.
+    pub author: Option<PersonId>,
+    /// Branch that it would merge.
+    pub head_branch: Text,
+    /// Newest commit of that branch.
+    pub head_sha: Text,
+    /// Branch that it would merge into.
+    pub base_branch: Text,
+    /// Commit that the merge made.
+    pub merge_sha: Option<Text>,
+    /// When it was opened.
+    pub created_at: Option<Micros>,
+    /// When it was merged.
+    pub merged_at: Option<Micros>,
+    /// When it was closed, merged or not.
+    pub closed_at: Option<Micros>,
+    /// Lines added.
+    #[unit = "lines"]
+    pub added_lines: Option<i64>,
+    /// Lines deleted.
+    #[unit = "lines"]
+    pub deleted_lines: Option<i64>,
+    /// Files changed.
+    #[unit = "files"]
+    pub changed_files: Option<i64>,
+    /// Where to open it.
+    pub url: Option<Text>,
+    /// Whether this version says that it is gone.
+    pub deleted: bool,
+}
+
+/// A review of a pull request.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, Record)]
+pub struct ReviewFact {
+    /// Native id of the review.
+    pub review: Text,
+    /// The pull request, `owner/repo#number`.
+    pub pull_request: Text,
+    /// Who reviewed.
+    pub reviewer: Option<PersonId>,
+    /// Verdict as the tool names it: approved, changes_requested, commented, dismissed.
+    pub state: Text,
+    /// When it was submitted.
+    pub submitted_at: Option<Micros>,
+    /// Whether this version says that it is gone.
+    pub deleted: bool,
+}
+
+/// A deployment, as of one version.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, Record)]
+pub struct DeploymentFact {
+    /// Native id, `owner/repo/deployments/id`.
+    pub deployment: Text,
+    /// Repository.
+    pub repo: Text,
+    /// Deployed commit.
+    pub sha: Text,
+    /// Environment as the tool names it.
+    pub environment: Text,
+    /// Outcome so far.
+    pub state: RunState,
+    /// Who started it.
+    pub creator: Option<PersonId>,
+    /// When it was started.
+    pub created_at: Option<Micros>,
+    /// When it ended.
+    pub finished_at: Option<Micros>,
+    /// Where to open it.
+    pub url: Option<Text>,
+    /// Whether this version says that it is gone.
+    pub deleted: bool,
+}
+
+/// A run of a build or workflow, as of one version.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, Record)]
+pub struct BuildFact {
+    /// Native id, `owner/repo/runs/id`.
+    pub build: Text,
+    /// Repository.
+    pub repo: Text,
+    /// Built commit.
+    pub sha: Text,
+    /// Branch.
+    pub branch: Option<Text>,
+    /// Name of the workflow.
+    pub name: Text,
+    /// Outcome so far.
+    pub state: RunState,
+    /// When it began.
+    pub started_at: Option<Micros>,
+    /// When it ended.
+    pub finished_at: Option<Micros>,
+}
+
+/// An incident, as of one version.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, Record)]
+pub struct IncidentFact {
+    /// Native id; the ticket's key where a tracker holds the incident.
+    pub incident: Text,
+    /// Title.
+    pub title: Text,
+    /// Severity as the tool names it.
+    pub severity: Option<Text>,
+    /// The ticket that stands for it, where there is one.
+    pub ticket_key: Option<Text>,
+    /// When it began.
+    pub opened_at: Option<Micros>,
+    /// When it was resolved.
+    pub resolved_at: Option<Micros>,
+    /// Where to open it.
+    pub url: Option<Text>,
+    /// Whether this version says that it is gone (or is no incident any more).
+    pub deleted: bool,
+}
+
+/// A release.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, Record)]
+pub struct ReleaseFact {
+    /// Repository.
+    pub repo: Text,
+    /// Tag.
+    pub tag: Text,
+    /// Name shown.
+    pub name: Text,
+    /// When it was published.
+    pub published_at: Option<Micros>,
+    /// Whether this version says that it is gone.
+    pub deleted: bool,
+}
+
+/// A branch or tag, as of one version.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, Record)]
+pub struct RefFact {
+    /// Repository.
+    pub repo: Text,
+    /// Full name, `refs/heads/main`.
+    pub name: Text,
+    /// Commit it points to; missing where the source does not tell.
+    pub sha: Option<Text>,
+    /// Whether this version says that it is gone.
+    pub deleted: bool,
+}
+
+/// A sprint, as of one version.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, Record)]
+pub struct SprintFact {
+    /// Native id.
+    pub sprint: Text,
+    /// Name.
+    pub name: Text,
+    /// State as the tracker names it.
+    pub state: Text,
+    /// When it starts.
+    pub starts_at: Option<Micros>,
+    /// When it ends.
+    pub ends_at: Option<Micros>,
+    /// Whether this version says that it is gone.
+    pub deleted: bool,
+}
+
+/// An account that a signal names. The name itself is in the identity vault (I8).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, Record)]
+pub struct AccountFact {
+    /// Pseudonym.
+    pub person: PersonId,
+    /// The connector that saw it.
+    pub source: Text,
+    /// `email` or `login`.
+    pub kind: Text,
+    /// Whether the tool says that it is no human.
+    pub bot: bool,
+}
+
+/// A ticket key found in an artifact. Holds as long as the version of the artifact that its signal states.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, Record)]
+pub struct MentionFact {
+    /// Kind of the artifact.
+    pub artifact_kind: EntityKind,
+    /// Native id of the artifact.
+    pub artifact_id: Text,
+    /// Where the key was found.
+    pub kind: EvidenceKind,
+    /// Project part of the key. Counts only where the project is known.
+    pub project: Text,
+    /// The key.
+    pub ticket_key: Text,
+}
+
+/// A relation that a tool states, as of one version. Its identity is edge, source and target.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, Record)]
+pub struct RelationFact {
+    /// Kind of edge.
+    pub edge: EdgeKind,
+    /// Kind of the source.
+    pub src_kind: EntityKind,
+    /// Native id of the source.
+    pub src_id: Text,
+    /// Kind of the target.
+    pub dst_kind: EntityKind,
+    /// Native id of the target.
+    pub dst_id: Text,
+    /// Whether this version says that it is gone.
+    pub deleted: bool,
+}
+
+/// A dated action of a person on a ticket or an artifact, as of one version.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, Record)]
+pub struct ActivityFact {
+    /// Native id, unique within its kind.
+    pub activity: Text,
+    /// Kind.
+    pub kind: ActivityKind,
+    /// Who acted; missing on a tombstone.
+    pub person: Option<PersonId>,
+    /// Kind of what was acted on.
+    pub subject_kind: EntityKind,
+    /// Native id of what was acted on.
+    pub subject_id: Text,
+    /// When it happened.
+    pub acted_at: Micros,
+    /// Time that the person stated.
+    #[unit = "seconds"]
+    pub spent_secs: Option<i64>,
+    /// What changed, for a transition: `To Do → In Progress`.
+    pub detail: Option<Text>,
+    /// Whether this version says that it is gone.
+    pub deleted: bool,
+}
+
+/// What a person reported by hand. Its identity is its signal.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, Record)]
+pub struct ReportFact {
+    /// Who reported.
+    pub person: PersonId,
+    /// What.
+    pub verb: Verb,
+    /// Project part of the ticket's key.
+    pub project: Text,
+    /// The ticket.
+    pub ticket_key: Text,
+    /// Kind of the artifact that is confirmed or rejected.
+    pub artifact_kind: Option<EntityKind>,
+    /// Native id of the artifact that is confirmed or rejected.
+    pub artifact_id: Option<Text>,
+    /// Environment that was deployed to.
+    pub environment: Option<Text>,
+}
+
+/// One setting, as of one version. Settings are signals, so that a result can be reproduced (I3, I7).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, Record)]
+pub struct SettingFact {
+    /// What is set: `project`, `cost_centre`, `day_rate`, `capitalize`, …
+    pub name: Text,
+    /// For which key; empty for all.
+    pub key: Text,
+    /// The value.
+    pub value: Text,
+    /// Whether this version takes the setting back.
+    pub deleted: bool,
+}
+
+/// One signal: the base table that restart and provenance stand on. Written by the dataflow, not by connectors.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, Record)]
+pub struct SignalFact {
+    /// The signal.
+    pub signal: SignalId,
+    /// Connector.
+    pub source: Text,
+    /// Channel: webhook, poll, import, manual_user_report, email.
+    pub channel: crate::signal::Channel,
+    /// How the sender was verified.
+    pub verified_by: Text,
+    /// Our clock.
+    pub received_at: Micros,
+    /// Partition of the log.
+    pub log_partition: i64,
+    /// Offset in the partition.
+    pub log_offset: i64,
+    /// Length of the body.
+    #[unit = "bytes"]
+    pub body_bytes: i64,
+    /// Facts that it stated.
+    #[unit = "facts"]
+    pub fact_count: i64,
+    /// Rejections that it caused.
+    #[unit = "rejections"]
+    pub reject_count: i64,
+}
+
+/// One rejection of one signal. Written by the dataflow, not by connectors.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, Record)]
+pub struct RejectFact {
+    /// The signal.
+    pub signal: SignalId,
+    /// Number within the signal.
+    pub seq: i64,
+    /// Connector.
+    pub source: Text,
+    /// Our clock.
+    pub received_at: Micros,
+    /// What is wrong, where, and what to do.
+    pub reason: Text,
+}
+
+/// One fact and the signal that states it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Fact {
+    /// The signal.
+    pub signal: SignalId,
+    /// Number within the signal, from 0.
+    pub seq: i64,
+    /// The tool's version or clock of the fact.
+    pub at: Micros,
+    /// What is stated.
+    pub body: FactBody,
+}
+
+const META: [ColumnSpec; 3] = [
+    ColumnSpec {
+        name: "signal",
+        kind: ColumnKind::Text,
+        nullable: false,
+        unit: "",
+        doc: "The signal that states the fact.",
+    },
+    ColumnSpec {
+        name: "seq",
+        kind: ColumnKind::Int,
+        nullable: false,
+        unit: "",
+        doc: "Number of the fact within its signal, from 0.",
+    },
+    ColumnSpec {
+        name: "at",
+        kind: ColumnKind::Timestamp,
+        nullable: false,
+        unit: "",
+        doc: "The tool's version or clock: of two versions of one thing the later one holds, then the larger signal.",
+    },
+];
+
+fn with_meta(columns: &[ColumnSpec]) -> Vec<ColumnSpec> {
+    META.iter().chain(columns).copied().collect()
+}
+
+macro_rules! fact_kinds {
+    ($($variant:ident($record:ident) = $table:literal, $doc:literal;)+) => {
+        /// What a fact states.
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+        pub enum FactBody { $(#[doc = $doc] $variant($record)),+ }
+
+        /// The tables of facts, in the order of [`FactBody`]'s variants.
+        pub static FACT_TABLES: &[TableSpec] = &[$(TableSpec {
+            name: $table,
+            version: 1,
+            key: &["signal", "seq"],
+            columns: || with_meta($record::COLUMNS),
+            birth: Birth::Month("at"),
+            doc: $doc,
+        }),+];
+
+        impl Fact {
+            /// Index of the fact's table in [`FACT_TABLES`].
+            pub fn table(&self) -> usize {
+                self.body.table()
+            }
+
+            /// The fact as a row of its table.
+            pub fn into_row(self) -> Row {
+                let mut out = vec![
+                    Value::Text(self.signal.to_string().into()),
+                    Value::Int(self.seq),
+                    Value::Int(self.at.0),
+                ];
+                match self.body { $(FactBody::$variant(body) => body.push_values(&mut out)),+ }
+                out.into_boxed_slice()
+            }
+
+            /// A row of the fact table with this index, read back.
+            ///
+            /// # Errors
+            /// Where the row does not fit the table.
+            pub fn from_row(table: usize, row: &[Value]) -> Result<Self, RecordError> {
+                let names: &[&str] = &[$(stringify!($variant)),+];
+                let record = names.get(table).copied().unwrap_or("Fact");
+                let [Value::Text(signal), Value::Int(seq), Value::Int(at), rest @ ..] = row else {
+                    return Err(RecordError::Width { record, expected: META.len(), found: row.len() });
+                };
+                let signal = signal.parse().map_err(|found| RecordError::Kind { record, column: "signal", found })?;
+                let readers: &[fn(&[Value]) -> Result<FactBody, RecordError>] =
+                    &[$(|v| $record::from_values(v).map(FactBody::$variant)),+];
+                let Some(read) = readers.get(table) else {
+                    return Err(RecordError::Kind { record, column: "table", found: table.to_string() });
+                };
+                Ok(Fact { signal, seq: *seq, at: Micros(*at), body: read(rest)? })
+            }
+        }
+
+        impl FactBody {
+            /// Index of the table in [`FACT_TABLES`].
+            pub fn table(&self) -> usize {
+                #[allow(non_camel_case_types)]
+                enum Index { $($variant),+ }
+                match self { $(FactBody::$variant(_) => Index::$variant as usize),+ }
+            }
+        }
+    };
+}
+
+fact_kinds! {
+    Ticket(TicketFact) = "fact_tickets", "Versions of tickets.";
+    Commit(CommitFact) = "fact_commits", "Commits as repositories show them.";
+    PullRequest(PullRequestFact) = "fact_pull_requests", "Versions of pull requests.";
+    Review(ReviewFact) = "fact_reviews", "Versions of reviews.";
+    Deployment(DeploymentFact) = "fact_deployments", "Versions of deployments.";
+    Build(BuildFact) = "fact_builds", "Versions of builds and workflow runs.";
+    Incident(IncidentFact) = "fact_incidents", "Versions of incidents.";
+    Release(ReleaseFact) = "fact_releases", "Versions of releases.";
+    Ref(RefFact) = "fact_refs", "Versions of branches and tags.";
+    Sprint(SprintFact) = "fact_sprints", "Versions of sprints.";
+    Account(AccountFact) = "fact_accounts", "Accounts that signals name, by pseudonym.";
+    Mention(MentionFact) = "fact_mentions", "Ticket keys found in artifacts.";
+    Relation(RelationFact) = "fact_relations", "Relations that tools state.";
+    Activity(ActivityFact) = "fact_activities", "Dated actions of persons.";
+    Report(ReportFact) = "fact_reports", "What persons reported by hand.";
+    Setting(SettingFact) = "fact_settings", "Settings: known projects, rates, policy rules.";
+}
+
+/// The table of signals.
+pub static SIGNALS: TableSpec = TableSpec {
+    name: "fact_signals",
+    version: 1,
+    key: &["signal"],
+    columns: || SignalFact::COLUMNS.to_vec(),
+    birth: Birth::Month("received_at"),
+    doc: "Every signal once: where it lies in the log, who sent it, what came of it.",
+};
+
+/// The table of rejections.
+pub static REJECTS: TableSpec = TableSpec {
+    name: "fact_rejects",
+    version: 1,
+    key: &["signal", "seq"],
+    columns: || RejectFact::COLUMNS.to_vec(),
+    birth: Birth::Month("received_at"),
+    doc: "Input that could not be read, with the reason.",
+};
+
+/// All base tables: those of the facts, then [`SIGNALS`], then [`REJECTS`].
+pub fn base_tables() -> impl Iterator<Item = &'static TableSpec> {
+    FACT_TABLES.iter().chain([&SIGNALS, &REJECTS])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fact_survives_its_row() {
+        let fact = Fact {
+            signal: SignalId(7),
+            seq: 2,
+            at: Micros(9),
+            body: FactBody::Setting(SettingFact {
+                name: "project".into(),
+                key: "SHOP".into(),
+                value: "".into(),
+                deleted: false,
+            }),
+        };
+        let table = fact.table();
+        assert_eq!(FACT_TABLES[table].name, "fact_settings");
+        let row = fact.clone().into_row();
+        assert_eq!(row.len(), (FACT_TABLES[table].columns)().len());
+        assert_eq!(Fact::from_row(table, &row), Ok(fact));
+        assert!(Fact::from_row(table, &row[1..]).is_err());
+        assert!(Fact::from_row(99, &row).is_err());
+    }
+}

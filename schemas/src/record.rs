@@ -1,0 +1,316 @@
+//! Rows without a storage format: a value is one of five kinds, a row a list of values, a record a struct that is both.
+//!
+//! Invariants: a record and its row hold the same columns in the same order (the derive macro makes both); values have
+//! a total order, so rows can be sorted and consolidated; there is no floating point (DESIGN: fixed point, units in names).
+
+use std::sync::Arc;
+
+pub use flowsync_schemas_derive::Record;
+
+use crate::time::{Day, Micros};
+
+/// Text as it is carried through the dataflow: cloning it copies a pointer.
+pub type Text = Arc<str>;
+
+/// What a column holds. Sinks map it onto Arrow: `Bool`, `Int64`, `Utf8`, `Timestamp(µs, UTC)`, `Date32`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ColumnKind {
+    /// True or false.
+    Bool,
+    /// A signed 64-bit integer; its unit is in the column's name.
+    Int,
+    /// UTF-8 text.
+    Text,
+    /// Microseconds since 1970-01-01T00:00:00 UTC.
+    Timestamp,
+    /// Days since 1970-01-01.
+    Date,
+}
+
+/// One column of a table: part of the public schema, and of the generated catalogue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ColumnSpec {
+    /// Name, in snake case, unit last (`_bps`, `_minor`, `_secs`).
+    pub name: &'static str,
+    /// Kind of value.
+    pub kind: ColumnKind,
+    /// Whether the value may be missing.
+    pub nullable: bool,
+    /// Unit in words; empty where the kind says it all.
+    pub unit: &'static str,
+    /// One sentence for the reader of the table.
+    pub doc: &'static str,
+}
+
+/// One value of a row.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Value {
+    /// A missing value.
+    Null,
+    /// See [`ColumnKind::Bool`].
+    Bool(bool),
+    /// See [`ColumnKind::Int`]; also a timestamp in microseconds and a date in days.
+    Int(i64),
+    /// See [`ColumnKind::Text`].
+    Text(Text),
+}
+
+impl Value {
+    /// The text, where this is one.
+    pub fn as_text(&self) -> Option<&str> {
+        if let Value::Text(text) = self { Some(text) } else { None }
+    }
+
+    /// The integer (or timestamp, or date), where this is one.
+    pub fn as_int(&self) -> Option<i64> {
+        if let Value::Int(int) = self { Some(*int) } else { None }
+    }
+}
+
+/// One row: as many values as its table has columns, in their order.
+pub type Row = Box<[Value]>;
+
+/// A struct that is a row. Derived: `#[derive(Record)]`.
+pub trait Record: Sized {
+    /// The columns, in the order of the fields.
+    const COLUMNS: &'static [ColumnSpec];
+
+    /// Appends the values, in the order of the columns.
+    fn push_values(self, out: &mut Vec<Value>);
+
+    /// Reads the values back.
+    ///
+    /// # Errors
+    /// Where the number of values or the kind of one does not fit the columns.
+    fn from_values(values: &[Value]) -> Result<Self, RecordError>;
+
+    /// The record as a row.
+    fn into_row(self) -> Row {
+        let mut out = Vec::new();
+        self.push_values(&mut out);
+        out.into_boxed_slice()
+    }
+}
+
+/// A row that does not fit its table.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// The number of values differs from the number of columns.
+    #[error("{record}: {found} values for {expected} columns")]
+    Width {
+        /// The record type.
+        record: &'static str,
+        /// Columns.
+        expected: usize,
+        /// Values.
+        found: usize,
+    },
+    /// A value cannot be read as its column's type.
+    #[error("{record}.{column}: cannot read {found}")]
+    Kind {
+        /// The record type.
+        record: &'static str,
+        /// The column.
+        column: &'static str,
+        /// The value, as debug text.
+        found: String,
+    },
+}
+
+/// Reads the values of one row in turn; used by the derive macro.
+pub struct Reader<'a> {
+    record: &'static str,
+    columns: &'static [ColumnSpec],
+    values: &'a [Value],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// Starts at the first value.
+    ///
+    /// # Errors
+    /// Where there are not exactly as many values as columns.
+    pub fn new(record: &'static str, columns: &'static [ColumnSpec], values: &'a [Value]) -> Result<Self, RecordError> {
+        if columns.len() != values.len() {
+            return Err(RecordError::Width { record, expected: columns.len(), found: values.len() });
+        }
+        Ok(Self { record, columns, values, at: 0 })
+    }
+
+    /// The next value, as a field.
+    ///
+    /// # Errors
+    /// Where it is of another kind.
+    // Not an iterator: each call reads another type.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next<F: Field>(&mut self) -> Result<F, RecordError> {
+        let value = &self.values[self.at];
+        let column = &self.columns[self.at];
+        self.at += 1;
+        F::from_value(value).ok_or_else(|| RecordError::Kind {
+            record: self.record,
+            column: column.name,
+            found: format!("{value:?}"),
+        })
+    }
+}
+
+/// A type that a column can hold.
+pub trait Field: Sized {
+    /// The kind of column.
+    const KIND: ColumnKind;
+    /// Whether the value may be missing.
+    const NULLABLE: bool = false;
+    /// The value.
+    fn into_value(self) -> Value;
+    /// The value read back, or `None` where it is of another kind.
+    fn from_value(value: &Value) -> Option<Self>;
+}
+
+impl Field for bool {
+    const KIND: ColumnKind = ColumnKind::Bool;
+    fn into_value(self) -> Value {
+        Value::Bool(self)
+    }
+    fn from_value(value: &Value) -> Option<Self> {
+        if let Value::Bool(b) = value { Some(*b) } else { None }
+    }
+}
+
+impl Field for i64 {
+    const KIND: ColumnKind = ColumnKind::Int;
+    fn into_value(self) -> Value {
+        Value::Int(self)
+    }
+    fn from_value(value: &Value) -> Option<Self> {
+        value.as_int()
+    }
+}
+
+impl Field for Text {
+    const KIND: ColumnKind = ColumnKind::Text;
+    fn into_value(self) -> Value {
+        Value::Text(self)
+    }
+    fn from_value(value: &Value) -> Option<Self> {
+        if let Value::Text(t) = value { Some(t.clone()) } else { None }
+    }
+}
+
+impl Field for Micros {
+    const KIND: ColumnKind = ColumnKind::Timestamp;
+    fn into_value(self) -> Value {
+        Value::Int(self.0)
+    }
+    fn from_value(value: &Value) -> Option<Self> {
+        value.as_int().map(Micros)
+    }
+}
+
+impl Field for Day {
+    const KIND: ColumnKind = ColumnKind::Date;
+    fn into_value(self) -> Value {
+        Value::Int(i64::from(self.0))
+    }
+    fn from_value(value: &Value) -> Option<Self> {
+        value.as_int().and_then(|d| i32::try_from(d).ok()).map(Day)
+    }
+}
+
+impl<F: Field> Field for Option<F> {
+    const KIND: ColumnKind = F::KIND;
+    const NULLABLE: bool = true;
+    fn into_value(self) -> Value {
+        self.map_or(Value::Null, Field::into_value)
+    }
+    fn from_value(value: &Value) -> Option<Self> {
+        if *value == Value::Null { Some(None) } else { F::from_value(value).map(Some) }
+    }
+}
+
+/// Implements [`Field`] as text for a type with `as_text` (or `Display`) and `FromStr`.
+#[macro_export]
+macro_rules! text_field {
+    ($ty:ty) => {
+        impl $crate::record::Field for $ty {
+            const KIND: $crate::record::ColumnKind = $crate::record::ColumnKind::Text;
+            fn into_value(self) -> $crate::record::Value {
+                $crate::record::Value::Text(self.to_string().into())
+            }
+            fn from_value(value: &$crate::record::Value) -> Option<Self> {
+                value.as_text().and_then(|t| t.parse().ok())
+            }
+        }
+    };
+}
+
+/// Declares an enum whose values are fixed words: `Display`, `FromStr`, `ALL` and [`Field`].
+#[macro_export]
+macro_rules! words {
+    ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$vmeta:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+        $vis enum $name { $($(#[$vmeta])* #[serde(rename = $word)] $variant),+ }
+
+        impl $name {
+            /// Every value, in declaration order.
+            pub const ALL: &'static [$name] = &[$($name::$variant),+];
+
+            /// The word that tables and documents show.
+            pub const fn word(self) -> &'static str {
+                match self { $($name::$variant => $word),+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.word())
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = String;
+            fn from_str(text: &str) -> Result<Self, String> {
+                match text {
+                    $($word => Ok($name::$variant),)+
+                    other => Err(format!("{other:?} is no {}", stringify!($name))),
+                }
+            }
+        }
+
+        $crate::text_field!($name);
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Clone, PartialEq, Record)]
+    struct Sample {
+        /// A word.
+        word: Text,
+        /// Basis points.
+        #[unit = "basis points"]
+        share_bps: Option<i64>,
+        /// A day.
+        day: Day,
+    }
+
+    #[test]
+    fn a_record_survives_its_row() {
+        let sample = Sample { word: "x".into(), share_bps: None, day: Day(3) };
+        let row = sample.clone().into_row();
+        assert_eq!(Sample::from_values(&row), Ok(sample));
+        assert_eq!(Sample::COLUMNS[1].unit, "basis points");
+        assert!(Sample::COLUMNS[1].nullable);
+    }
+
+    #[test]
+    fn a_wrong_row_names_its_column() {
+        let wrong = [Value::Int(1), Value::Null, Value::Int(3)];
+        let error = Sample::from_values(&wrong).expect_err("an integer is no text");
+        assert!(error.to_string().contains("Sample.word"), "{error}");
+        assert!(matches!(Sample::from_values(&wrong[..2]), Err(RecordError::Width { .. })));
+    }
+}
