@@ -1,0 +1,181 @@
+//! What a view is installed with.
+//!
+//! Data flows one way: facts → shared collections → rows. A collection that several views need is defined in the file
+//! of the view that it belongs to, and built the first time someone asks for it: the order of [`crate::views::ALL`] does
+//! not matter.
+
+use std::{cell::RefCell, rc::Rc};
+
+use differential_dataflow::input::Input;
+use flowsync_schemas::{
+    Fact, FactBody, Record, Row, TableSpec,
+    fact::{
+        AccountFact, ActivityFact, CommitFact, DeploymentFact, IncidentFact, MentionFact, PullRequestFact, RejectFact,
+        RelationFact, ReportFact, ReviewFact, SettingFact, SignalFact, TicketFact,
+    },
+    model::Model,
+};
+use timely::dataflow::{Scope, operators::probe::Handle};
+
+use crate::{
+    ops::{Coll, Version},
+    views,
+};
+
+/// An input that the job feeds: one of the kinds of base rows.
+pub type Session<D> = differential_dataflow::input::InputSession<u64, D, isize>;
+
+macro_rules! inputs {
+    ($($field:ident: $variant:ident($record:ident)),+ $(,)?) => {
+        /// The facts that views read, by kind.
+        #[derive(Clone)]
+        pub struct Facts<'s> {
+            $(#[doc = concat!("Versions of `", stringify!($record), "`.")] pub $field: Coll<'s, Version<$record>>,)+
+            /// Every signal once.
+            pub signals: Coll<'s, SignalFact>,
+            /// Every rejection once.
+            pub rejects: Coll<'s, RejectFact>,
+        }
+
+        /// The sessions behind [`Facts`].
+        pub struct Inputs {
+            $($field: Session<Version<$record>>,)+
+            /// Every signal once.
+            pub signals: Session<SignalFact>,
+            /// Every rejection once.
+            pub rejects: Session<RejectFact>,
+        }
+
+        impl Inputs {
+            /// New inputs in a scope, and what they feed.
+            pub fn new<'s>(scope: Scope<'s, u64>) -> (Self, Facts<'s>) {
+                $(let $field = scope.new_collection();)+
+                let signals = scope.new_collection();
+                let rejects = scope.new_collection();
+                (
+                    Inputs { $($field: $field.0,)+ signals: signals.0, rejects: rejects.0 },
+                    Facts { $($field: $field.1,)+ signals: signals.1, rejects: rejects.1 },
+                )
+            }
+
+            /// Adds a fact at the current epoch. Kinds that no view reads yet are kept in their tables only.
+            pub fn insert(&mut self, fact: &Fact) {
+                match &fact.body {
+                    $(FactBody::$variant(value) => self.$field.insert(Version::of(fact, value.clone())),)+
+                    FactBody::Build(_) | FactBody::Release(_) | FactBody::Ref(_) | FactBody::Sprint(_) => {}
+                }
+            }
+
+            /// Closes all epochs before `time`.
+            pub fn advance_to(&mut self, time: u64) {
+                $(self.$field.advance_to(time); self.$field.flush();)+
+                self.signals.advance_to(time);
+                self.signals.flush();
+                self.rejects.advance_to(time);
+                self.rejects.flush();
+            }
+        }
+    };
+}
+
+inputs! {
+    tickets: Ticket(TicketFact),
+    commits: Commit(CommitFact),
+    pull_requests: PullRequest(PullRequestFact),
+    reviews: Review(ReviewFact),
+    deployments: Deployment(DeploymentFact),
+    incidents: Incident(IncidentFact),
+    accounts: Account(AccountFact),
+    mentions: Mention(MentionFact),
+    relations: Relation(RelationFact),
+    activities: Activity(ActivityFact),
+    reports: Report(ReportFact),
+    settings: Setting(SettingFact),
+}
+
+/// Changed rows on their way out: table, row, epoch, difference.
+pub type Outbox = Rc<RefCell<Vec<(&'static str, Row, u64, i64)>>>;
+
+/// A collection that is built the first time it is asked for.
+macro_rules! shared {
+    ($($(#[$meta:meta])* $name:ident: $ty:ty = $define:path),+ $(,)?) => {
+        #[derive(Default)]
+        struct Shared<'s> { $($name: Option<Coll<'s, $ty>>),+ }
+
+        impl<'s> Cx<'s> {
+            $($(#[$meta])*
+            pub fn $name(&mut self) -> Coll<'s, $ty> {
+                if let Some(built) = &self.shared.$name {
+                    return built.clone();
+                }
+                let built: Coll<'s, $ty> = $define(self);
+                self.shared.$name = Some(built.clone());
+                built
+            })+
+        }
+    };
+}
+
+/// What a view is installed with.
+pub struct Cx<'s> {
+    /// The facts.
+    pub facts: Facts<'s>,
+    /// The confidence model.
+    pub model: Rc<Model>,
+    shared: Shared<'s>,
+    outbox: Outbox,
+    probe: Handle<u64>,
+}
+
+impl<'s> Cx<'s> {
+    /// A context whose rows go to `outbox`; `probe` passes a time when all rows of it have gone there.
+    pub fn new(facts: Facts<'s>, model: Model, outbox: Outbox, probe: Handle<u64>) -> Self {
+        Self { facts, model: Rc::new(model), shared: Shared::default(), outbox, probe }
+    }
+
+    /// Sends rows to a table.
+    pub fn emit<D>(&self, table: &'static TableSpec, rows: Coll<'s, D>)
+    where
+        D: Record + Clone + 'static,
+    {
+        let outbox = Rc::clone(&self.outbox);
+        let name = table.name;
+        let _ = rows
+            .inspect_batch(move |_, batch| {
+                let mut outbox = outbox.borrow_mut();
+                for (row, time, diff) in batch {
+                    outbox.push((name, row.clone().into_row(), *time, *diff as i64));
+                }
+            })
+            .probe_with(&self.probe);
+    }
+}
+
+shared! {
+    /// Latest undeleted version of each ticket, by id.
+    tickets: views::tickets::Keyed = views::tickets::define,
+    /// Each commit that some repository still reaches, by id.
+    commits: views::commits::Keyed = views::commits::define,
+    /// Latest undeleted version of each pull request, by id.
+    pull_requests: views::pull_requests::Keyed = views::pull_requests::define,
+    /// Latest undeleted version of each review, by id.
+    reviews: views::reviews::Keyed = views::reviews::define,
+    /// Latest undeleted version of each deployment, by id.
+    deployments: views::deployments::Keyed = views::deployments::define,
+    /// Latest undeleted version of each incident, by id.
+    incidents: views::incidents::Keyed = views::incidents::define,
+    /// Latest undeleted version of each setting, by name and key.
+    settings: views::capitalization::Setting = views::capitalization::settings,
+    /// Reports in force: the latest of a person on a ticket and artifact.
+    reports: views::evidence::Report = views::evidence::reports,
+    /// Evidence rows.
+    evidence: views::evidence::EvidenceRow = views::evidence::define,
+    /// Links with their ids.
+    links: views::links::Keyed = views::links::define,
+    /// Status rows.
+    ticket_status: views::ticket_status::TicketStatusRow = views::ticket_status::define,
+    /// Activity rows.
+    activity: views::activity::ActivityRow = views::activity::define,
+    /// Effort rows.
+    effort: views::effort::EffortRow = views::effort::define,
+}

@@ -1,0 +1,462 @@
+//! The job: timely workers, signals in by epoch, changes out by epoch.
+//!
+//! ```text
+//!  push(epoch, signals) ──► worker 0: read ─► dedup ─► inputs ─► views ─► outbox ─┐
+//!                      └──► worker 1: read ─► dedup ─► inputs ─► views ─► outbox ─┴─► collector ─► EpochDelta
+//! ```
+//!
+//! Frontiers: data of epoch *e* is at time *e*; an epoch is closed when every worker has reported a frontier beyond it,
+//! and a worker reports its rows before the frontier that covers them. The intervals that come out tile time (I4).
+//!
+//! Invariants: a signal id counts once, whatever is delivered again (I2): signals are spread over workers by id, and each
+//! worker keeps the ids that it has seen. At most [`Config::epochs_in_flight_max`] epochs are inside; `push` waits (I9).
+//! Rows of the base tables leave beside those of the views, under the same epoch.
+
+use std::{
+    collections::{BTreeMap, HashSet, VecDeque},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use flowsync_schemas::{
+    Epoch, EpochDelta, Fact, LogPosition, Record, Rejection, Row, Signal, SignalId, TableChange,
+    fact::{FACT_TABLES, REJECTS, RejectFact, SIGNALS, SignalFact},
+    model::Model,
+};
+use timely::{communication::WorkerGuards, dataflow::operators::probe::Handle, worker::Worker};
+
+use crate::{
+    cx::{Cx, Inputs, Outbox},
+    views,
+};
+
+/// Reads a signal with its connector: facts and rejections. Pure.
+pub type Read = Arc<dyn Fn(&Signal) -> (Vec<Fact>, Vec<Rejection>) + Send + Sync>;
+
+/// How the job runs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Worker threads; at least one.
+    pub workers: usize,
+    /// The confidence model.
+    pub model: Model,
+    /// Epochs that may be inside before `push` waits; at least one.
+    pub epochs_in_flight_max: usize,
+}
+
+/// Why the job does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// Timely could not start its workers.
+    #[error("cannot start the dataflow: {0}")]
+    Start(String),
+    /// A worker ended: the process has to restart from the last committed epoch.
+    #[error("the dataflow has stopped; restart from the last committed epoch (the log holds every signal)")]
+    Stopped,
+    /// An epoch must be later than the one before.
+    #[error("epoch {next} does not follow epoch {last}")]
+    Order {
+        /// The epoch before.
+        last: Epoch,
+        /// The epoch that was pushed.
+        next: Epoch,
+    },
+}
+
+impl JobError {
+    /// Whether only a restart helps.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, JobError::Start(_) | JobError::Stopped)
+    }
+}
+
+/// Base rows of a committed epoch, read back from their tables.
+#[derive(Debug, Default)]
+pub struct Base {
+    /// Facts.
+    pub facts: Vec<Fact>,
+    /// Signals.
+    pub signals: Vec<SignalFact>,
+    /// Rejections.
+    pub rejects: Vec<RejectFact>,
+}
+
+enum Command {
+    Restore(u64, Base),
+    Signals(u64, Vec<(LogPosition, Signal)>),
+}
+
+enum Report {
+    /// An epoch was pushed: bounds and log positions.
+    Epoch(u64, Vec<u64>),
+    /// A worker's rows, and the first time that it may still change (`None`: none).
+    Worker(usize, Option<u64>, Vec<(&'static str, Row, u64, i64)>),
+}
+
+/// How many epochs are inside.
+#[derive(Default)]
+struct Gauge {
+    inside: Mutex<Option<usize>>,
+    changed: Condvar,
+}
+
+impl Gauge {
+    fn lock(&self) -> MutexGuard<'_, Option<usize>> {
+        // A number cannot be left half-written by a panic elsewhere.
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a place; false when the job has ended.
+    fn enter(&self, max: usize) -> bool {
+        let mut inside = self.lock();
+        loop {
+            match *inside {
+                None => return false,
+                Some(n) if n < max => {
+                    *inside = Some(n + 1);
+                    return true;
+                }
+                Some(_) => inside = self.changed.wait(inside).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
+    fn set(&self, f: impl FnOnce(Option<usize>) -> Option<usize>) {
+        let mut inside = self.lock();
+        *inside = f(*inside);
+        self.changed.notify_all();
+    }
+}
+
+/// A running dataflow.
+pub struct Job {
+    commands: Vec<Sender<Command>>,
+    reports: Sender<Report>,
+    gauge: Arc<Gauge>,
+    last: Mutex<Option<Epoch>>,
+    in_flight_max: usize,
+    workers: Option<WorkerGuards<()>>,
+    collector: Option<JoinHandle<()>>,
+}
+
+impl Job {
+    /// Starts the workers. Closed epochs come out of `deltas` in order; a full channel holds the job back.
+    ///
+    /// # Errors
+    /// Where timely cannot start.
+    pub fn start(config: Config, read: Read, deltas: SyncSender<EpochDelta>) -> Result<Self, JobError> {
+        let count = config.workers.max(1);
+        let (reports, reported) = channel();
+        let gauge = Arc::new(Gauge { inside: Mutex::new(Some(0)), changed: Condvar::new() });
+        let mut commands = Vec::new();
+        let mut inboxes = Vec::new();
+        for _ in 0..count {
+            let (send, receive) = channel();
+            commands.push(send);
+            inboxes.push(Some((receive, reports.clone())));
+        }
+        let inboxes = Mutex::new(inboxes);
+        let model = config.model;
+        let timely = if count == 1 { timely::Config::thread() } else { timely::Config::process(count) };
+        let workers = timely::execute(timely, move |worker| {
+            let inbox = inboxes.lock().unwrap_or_else(PoisonError::into_inner)[worker.index()].take();
+            if let Some((commands, reports)) = inbox {
+                run_worker(worker, &commands, &reports, &read, &model);
+            }
+        })
+        .map_err(JobError::Start)?;
+        let collector = {
+            let gauge = Arc::clone(&gauge);
+            std::thread::Builder::new()
+                .name("collector".into())
+                .spawn(move || {
+                    Collector::new(count, deltas).run(&reported, &gauge);
+                    gauge.set(|_| None);
+                })
+                .map_err(|e| JobError::Start(e.to_string()))?
+        };
+        Ok(Job {
+            commands,
+            reports,
+            gauge,
+            last: Mutex::new(None),
+            in_flight_max: config.epochs_in_flight_max.max(1),
+            workers: Some(workers),
+            collector: Some(collector),
+        })
+    }
+
+    /// Brings the job to a committed epoch from its base rows. The first delta that comes out then holds every row of every
+    /// view at that epoch, from epoch 0, and no base rows: they are in their tables.
+    ///
+    /// # Errors
+    /// Where the job has stopped, or epochs were pushed before.
+    pub fn restore(&self, epoch: Epoch, positions: Vec<u64>, base: Base) -> Result<(), JobError> {
+        let shards = self.commands.len();
+        let mut parts: Vec<Base> = (0..shards).map(|_| Base::default()).collect();
+        for fact in base.facts {
+            parts[shard(fact.signal, shards)].facts.push(fact);
+        }
+        for signal in base.signals {
+            parts[shard(signal.signal, shards)].signals.push(signal);
+        }
+        for reject in base.rejects {
+            parts[shard(reject.signal, shards)].rejects.push(reject);
+        }
+        self.send(epoch, positions, parts.into_iter().map(|part| Command::Restore(epoch.0, part)))
+    }
+
+    /// Feeds the signals that bring the job from the epoch before to `epoch`. Waits while too many epochs are inside.
+    ///
+    /// # Errors
+    /// Where the job has stopped, or the epoch is not later than the one before.
+    pub fn push(
+        &self,
+        epoch: Epoch,
+        positions: Vec<u64>,
+        signals: Vec<(LogPosition, Signal)>,
+    ) -> Result<(), JobError> {
+        let shards = self.commands.len();
+        let mut parts: Vec<Vec<(LogPosition, Signal)>> = (0..shards).map(|_| Vec::new()).collect();
+        for (position, signal) in signals {
+            parts[shard(signal.id, shards)].push((position, signal));
+        }
+        self.send(epoch, positions, parts.into_iter().map(|part| Command::Signals(epoch.0, part)))
+    }
+
+    fn send(
+        &self,
+        epoch: Epoch,
+        positions: Vec<u64>,
+        parts: impl Iterator<Item = Command>,
+    ) -> Result<(), JobError> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = *last
+            && epoch <= last
+        {
+            return Err(JobError::Order { last, next: epoch });
+        }
+        if !self.gauge.enter(self.in_flight_max) {
+            return Err(JobError::Stopped);
+        }
+        self.reports.send(Report::Epoch(epoch.0, positions)).map_err(|_| JobError::Stopped)?;
+        for (command, part) in self.commands.iter().zip(parts) {
+            command.send(part).map_err(|_| JobError::Stopped)?;
+        }
+        *last = Some(epoch);
+        Ok(())
+    }
+
+    /// Closes the inputs, and waits until every pushed epoch has come out.
+    ///
+    /// # Errors
+    /// Where a worker had died.
+    pub fn finish(mut self) -> Result<(), JobError> {
+        self.commands.clear();
+        let workers = self.workers.take().map(WorkerGuards::join).into_iter().flatten();
+        let died = workers.filter(Result::is_err).count() > 0;
+        drop(std::mem::replace(&mut self.reports, channel().0));
+        let collected = self.collector.take().map(JoinHandle::join);
+        if died || matches!(collected, Some(Err(_))) { Err(JobError::Stopped) } else { Ok(()) }
+    }
+}
+
+fn shard(signal: SignalId, shards: usize) -> usize {
+    // Signal ids are hashes: their remainder spreads evenly.
+    (signal.0 % shards as u128) as usize
+}
+
+/// One worker: commands in, reports out.
+fn run_worker(
+    worker: &mut Worker,
+    commands: &Receiver<Command>,
+    reports: &Sender<Report>,
+    read: &Read,
+    model: &Model,
+) {
+    let outbox = Outbox::default();
+    let probe = Handle::new();
+    let inputs = worker.dataflow::<u64, _, _>(|scope| {
+        let (inputs, facts) = Inputs::new(scope);
+        let mut cx = Cx::new(facts, model.clone(), outbox.clone(), probe.clone());
+        for view in views::ALL {
+            (view.install)(&mut cx);
+        }
+        inputs
+    });
+    let mut feed = Feed { inputs: Some(inputs), seen: HashSet::new(), time: 0, outbox };
+    let mut reported = Some(0);
+    let index = worker.index();
+    loop {
+        let busy = probe.less_than(&feed.time) || feed.inputs.is_none();
+        let command = if busy { commands.try_recv() } else { commands.recv().map_err(|_| TryRecvError::Disconnected) };
+        match command {
+            Ok(command) => feed.take(command, read),
+            // No more commands: closing the inputs lets the frontier run out.
+            Err(TryRecvError::Disconnected) => feed.inputs = None,
+            Err(TryRecvError::Empty) => {}
+        }
+        worker.step_or_park(Some(Duration::from_millis(1)));
+        let frontier = probe.with_frontier(|f| f.first().copied());
+        let rows = std::mem::take(&mut *feed.outbox.borrow_mut());
+        if (frontier != reported || !rows.is_empty()) && reports.send(Report::Worker(index, frontier, rows)).is_err() {
+            return;
+        }
+        reported = frontier;
+        if feed.inputs.is_none() && probe.done() {
+            return;
+        }
+    }
+}
+
+/// A worker's way in.
+struct Feed {
+    inputs: Option<Inputs>,
+    /// Signals that this worker has read: it sees all deliveries of the ids that fall to it (I2).
+    seen: HashSet<SignalId>,
+    /// First time that is still open.
+    time: u64,
+    outbox: Outbox,
+}
+
+impl Feed {
+    fn take(&mut self, command: Command, read: &Read) {
+        let Some(mut inputs) = self.inputs.take() else { return };
+        let epoch = match command {
+            Command::Restore(epoch, base) => {
+                inputs.advance_to(epoch);
+                base.facts.iter().for_each(|fact| inputs.insert(fact));
+                for signal in base.signals {
+                    self.seen.insert(signal.signal);
+                    inputs.signals.insert(signal);
+                }
+                base.rejects.into_iter().for_each(|reject| inputs.rejects.insert(reject));
+                epoch
+            }
+            Command::Signals(epoch, signals) => {
+                inputs.advance_to(epoch);
+                for (position, signal) in signals {
+                    if self.seen.insert(signal.id) {
+                        self.read(&mut inputs, epoch, position, &signal, read);
+                    }
+                }
+                epoch
+            }
+        };
+        self.time = epoch + 1;
+        inputs.advance_to(self.time);
+        self.inputs = Some(inputs);
+    }
+
+    fn read(&self, inputs: &mut Inputs, epoch: u64, position: LogPosition, signal: &Signal, read: &Read) {
+        let (facts, rejections) = read(signal);
+        let mut outbox = self.outbox.borrow_mut();
+        let base = SignalFact {
+            signal: signal.id,
+            source: signal.source.as_str().into(),
+            channel: signal.channel,
+            verified_by: signal.verified_by.as_str().into(),
+            received_at: signal.received_at,
+            log_partition: i64::from(position.partition),
+            log_offset: position.offset as i64,
+            body_bytes: signal.body.len() as i64,
+            fact_count: facts.len() as i64,
+            reject_count: rejections.len() as i64,
+        };
+        for (seq, rejection) in rejections.into_iter().enumerate() {
+            let reject = RejectFact {
+                signal: signal.id,
+                seq: seq as i64,
+                source: base.source.clone(),
+                received_at: signal.received_at,
+                reason: rejection.reason,
+            };
+            outbox.push((REJECTS.name, reject.clone().into_row(), epoch, 1));
+            inputs.rejects.insert(reject);
+        }
+        outbox.push((SIGNALS.name, base.clone().into_row(), epoch, 1));
+        inputs.signals.insert(base);
+        for fact in facts {
+            inputs.insert(&fact);
+            outbox.push((FACT_TABLES[fact.table()].name, fact.into_row(), epoch, 1));
+        }
+    }
+}
+
+/// Puts the workers' reports together.
+struct Collector {
+    deltas: SyncSender<EpochDelta>,
+    frontiers: Vec<Option<u64>>,
+    pending: VecDeque<(u64, Vec<u64>)>,
+    rows: BTreeMap<u64, BTreeMap<&'static str, Vec<(Row, i64)>>>,
+    lower: u64,
+}
+
+impl Collector {
+    fn new(workers: usize, deltas: SyncSender<EpochDelta>) -> Self {
+        Self {
+            deltas,
+            frontiers: vec![Some(0); workers],
+            pending: VecDeque::new(),
+            rows: BTreeMap::new(),
+            lower: 0,
+        }
+    }
+
+    fn run(mut self, reports: &Receiver<Report>, gauge: &Gauge) {
+        while let Ok(report) = reports.recv() {
+            match report {
+                Report::Epoch(epoch, positions) => self.pending.push_back((epoch, positions)),
+                Report::Worker(worker, frontier, rows) => {
+                    self.frontiers[worker] = frontier;
+                    for (table, row, time, diff) in rows {
+                        self.rows.entry(time).or_default().entry(table).or_default().push((row, diff));
+                    }
+                }
+            }
+            while let Some((epoch, _)) = self.pending.front()
+                && self.frontiers.iter().flatten().all(|f| f > epoch)
+            {
+                let Some((epoch, positions)) = self.pending.pop_front() else { break };
+                let delta = self.close(epoch, positions);
+                if self.deltas.send(delta).is_err() {
+                    return;
+                }
+                gauge.set(|inside| inside.map(|n| n.saturating_sub(1)));
+            }
+        }
+    }
+
+    fn close(&mut self, epoch: u64, positions: Vec<u64>) -> EpochDelta {
+        let later = self.rows.split_off(&(epoch + 1));
+        let mut tables: BTreeMap<&'static str, Vec<(Row, i64)>> = BTreeMap::new();
+        for (table, rows) in std::mem::replace(&mut self.rows, later).into_values().flatten() {
+            tables.entry(table).or_default().extend(rows);
+        }
+        let changes = tables
+            .into_iter()
+            .map(|(table, rows)| TableChange { table, rows: consolidate(rows) })
+            .filter(|change| !change.rows.is_empty())
+            .collect();
+        let lower = Epoch(std::mem::replace(&mut self.lower, epoch));
+        EpochDelta { lower, upper: Epoch(epoch), positions, changes }
+    }
+}
+
+/// Equal rows become one, those that cancel out none; sorted.
+fn consolidate(mut rows: Vec<(Row, i64)>) -> Vec<(Row, i64)> {
+    rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    rows.dedup_by(|next, kept| {
+        let same = next.0 == kept.0;
+        if same {
+            kept.1 += next.1;
+        }
+        same
+    });
+    rows.retain(|(_, diff)| *diff != 0);
+    rows
+}

@@ -1,0 +1,91 @@
+//! The shapes that views are made of: the latest version of a thing, a join that keeps the unmatched, sums in the diff.
+//!
+//! Invariant: every operator here is a function of the set of its input (I3): no arrival order, no clock.
+
+use differential_dataflow::{
+    ExchangeData, Hashable, VecCollection,
+    operators::{CountTotal, ThresholdTotal},
+};
+use flowsync_schemas::{EntityId, EntityKind, Fact, Micros, SignalId};
+use serde::{Deserialize, Serialize};
+
+/// A collection over epochs.
+pub type Coll<'s, D, R = isize> = VecCollection<'s, u64, D, R>;
+
+/// One version of something. The order is the order in which versions replace one another: the tool's clock, then the
+/// signal id, then the place within the signal (I3).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Version<V> {
+    /// The tool's version or clock.
+    pub at: Micros,
+    /// The signal that states it.
+    pub signal: SignalId,
+    /// Place within the signal.
+    pub seq: i64,
+    /// What is stated.
+    pub value: V,
+}
+
+impl<V> Version<V> {
+    /// The version that a fact states.
+    pub fn of(fact: &Fact, value: V) -> Self {
+        Version { at: fact.at, signal: fact.signal, seq: fact.seq, value }
+    }
+
+    /// The same version of a part or a transformation of the value.
+    pub fn map<W>(self, f: impl FnOnce(V) -> W) -> Version<W> {
+        Version { at: self.at, signal: self.signal, seq: self.seq, value: f(self.value) }
+    }
+}
+
+/// The latest version of each key, tombstones included: they hide what is older, whenever it arrives.
+pub fn latest<'s, K, V>(versions: Coll<'s, (K, Version<V>)>) -> Coll<'s, (K, Version<V>)>
+where
+    K: ExchangeData + Hashable,
+    V: ExchangeData,
+{
+    // Values come sorted, and versions sort by age: the last one holds.
+    versions.reduce_named("Latest", |_, values, out| {
+        if let Some((last, _)) = values.last() {
+            out.push(((*last).clone(), 1));
+        }
+    })
+}
+
+/// Each left row with its right rows, or with `None` where there are none. `right` has at most one row a key.
+pub fn left_join<'s, K, A, B>(left: Coll<'s, (K, A)>, right: Coll<'s, (K, B)>) -> Coll<'s, (K, A, Option<B>)>
+where
+    K: ExchangeData + Hashable,
+    A: ExchangeData,
+    B: ExchangeData,
+{
+    let left = left.arrange_by_key_named("LeftJoin: left");
+    let keys = right.clone().map(|(k, _)| k).arrange_by_self_named("LeftJoin: keys");
+    let matched = left
+        .clone()
+        .join_core(right.arrange_by_key_named("LeftJoin: right"), |k, a, b| [(k.clone(), a.clone(), Some(b.clone()))]);
+    let all = left.clone().as_collection(|k, a| (k.clone(), a.clone(), None));
+    let gone = left.join_core(keys, |k, a, ()| [(k.clone(), a.clone(), None)]).negate();
+    matched.concat(all).concat(gone)
+}
+
+/// Each distinct element once.
+pub fn distinct<'s, D: ExchangeData + Hashable>(all: Coll<'s, D>) -> Coll<'s, D> {
+    all.distinct_total()
+}
+
+/// Sums of five columns by key, carried in the diff: an update costs its own size, not that of its group.
+pub fn sums<'s, K: ExchangeData + Hashable>(summands: Coll<'s, (K, [i64; 5])>) -> Coll<'s, (K, [i64; 5])> {
+    summands
+        .explode(|(key, [a, b, c, d, e])| {
+            // The first count tells a key whose sums are all zero from a key without rows.
+            [(key, ((1isize, a as isize, b as isize), (c as isize, d as isize, e as isize)))]
+        })
+        .count_total()
+        .map(|(key, ((_, a, b), (c, d, e)))| (key, [a as i64, b as i64, c as i64, d as i64, e as i64]))
+}
+
+/// Shorthand for [`EntityId::of`].
+pub fn id(kind: EntityKind, native: &str) -> EntityId {
+    EntityId::of(kind, native)
+}

@@ -1,0 +1,122 @@
+//! Which commits are there, by whom, and how large?
+//!
+//! Grain: one row a commit. Key: `sha`. Inputs: commit facts of repositories and code hosts. A commit is there as long as
+//! the latest word of some repository on it is no tombstone; what is told of it comes from the richest such word (one with
+//! line counts), then the latest. Keeps I3.
+
+use std::collections::BTreeMap;
+
+use flowsync_schemas::{
+    Birth, EntityId, EntityKind, Micros, PersonId, Record, SignalId, TableSpec, Text, ViewSpec, fact::CommitFact,
+};
+
+use crate::{
+    cx::Cx,
+    ops::{Coll, Version, id},
+};
+
+/// The view.
+pub static VIEW: ViewSpec = ViewSpec {
+    table: TableSpec {
+        name: "commits",
+        version: 1,
+        key: &["sha"],
+        columns: || CommitRow::COLUMNS.to_vec(),
+        birth: Birth::Month("committed_at"),
+        doc: "Commits that some repository still reaches; one row a commit.",
+    },
+    oracle: "
+        with words as (
+            select *, row_number() over (partition by repo, sha order by at desc, signal desc, seq desc) as age
+            from fact_commits
+        ),
+        alive as (select repo, sha from words where age = 1 and not deleted),
+        ranked as (
+            select f.*, row_number() over (
+                partition by f.sha
+                order by (f.added_lines is not null) desc, f.at desc, f.signal desc, f.seq desc) as rank
+            from fact_commits f join alive a on f.repo = a.repo and f.sha = a.sha
+            where not f.deleted
+        )
+        select sha, repo, author, committer, authored_at, committed_at, subject, parent_count, added_lines,
+               deleted_lines, changed_files, signal
+        from ranked where rank = 1",
+    why: "select signal, at, repo, subject, deleted from fact_commits where sha = $1 order by at",
+};
+
+/// One commit.
+#[derive(Clone, Debug, PartialEq, Eq, Record)]
+pub struct CommitRow {
+    /// Full sha.
+    pub sha: Text,
+    /// Repository that tells most of it.
+    pub repo: Text,
+    /// Author, by pseudonym.
+    pub author: Option<PersonId>,
+    /// Committer, by pseudonym.
+    pub committer: Option<PersonId>,
+    /// Author's clock.
+    pub authored_at: Option<Micros>,
+    /// Committer's clock.
+    pub committed_at: Option<Micros>,
+    /// First line of the message.
+    pub subject: Text,
+    /// Number of parents; more than one is a merge.
+    #[unit = "commits"]
+    pub parent_count: Option<i64>,
+    /// Lines added.
+    #[unit = "lines"]
+    pub added_lines: Option<i64>,
+    /// Lines deleted.
+    #[unit = "lines"]
+    pub deleted_lines: Option<i64>,
+    /// Files changed.
+    #[unit = "files"]
+    pub changed_files: Option<i64>,
+    /// The signal that tells most of it.
+    pub signal: SignalId,
+}
+
+/// A commit by id: what is told of it, and every signal whose word still holds.
+pub type Keyed = (EntityId, (Version<CommitFact>, Vec<SignalId>));
+
+/// Commits that some repository still reaches.
+pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, Keyed> {
+    cx.facts.commits.clone().map(|v| (id(EntityKind::Commit, &v.value.sha), v)).reduce_named("Commits", |_, words, out| {
+        // Words come sorted by age, so the last of a repository is its latest.
+        let mut latest: BTreeMap<&str, bool> = BTreeMap::new();
+        for (word, _) in words {
+            latest.insert(&word.value.repo, !word.value.deleted);
+        }
+        let holds =
+            |v: &Version<CommitFact>| !v.value.deleted && latest.get(&*v.value.repo).copied().unwrap_or_default();
+        let richest = words.iter().map(|(w, _)| *w).filter(|w| holds(w)).max_by_key(|w| {
+            (w.value.added_lines.is_some(), w.at, w.signal, w.seq)
+        });
+        if let Some(richest) = richest {
+            let mut signals: Vec<_> = words.iter().filter(|(w, _)| holds(w)).map(|(w, _)| w.signal).collect();
+            signals.sort_unstable();
+            signals.dedup();
+            out.push(((richest.clone(), signals), 1));
+        }
+    })
+}
+
+/// Installs the view.
+pub fn install(cx: &mut Cx<'_>) {
+    let rows = cx.commits().map(|(_, (Version { signal, value: c, .. }, _))| CommitRow {
+        sha: c.sha,
+        repo: c.repo,
+        author: c.author,
+        committer: c.committer,
+        authored_at: c.authored_at,
+        committed_at: c.committed_at,
+        subject: c.subject,
+        parent_count: c.parent_count,
+        added_lines: c.added_lines,
+        deleted_lines: c.deleted_lines,
+        changed_files: c.changed_files,
+        signal,
+    });
+    cx.emit(&VIEW.table, rows);
+}
