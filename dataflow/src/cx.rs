@@ -40,10 +40,8 @@ macro_rules! inputs {
         /// The sessions behind [`Facts`].
         pub struct Inputs {
             $($field: Session<Version<$record>>,)+
-            /// Every signal once.
-            pub signals: Session<SignalFact>,
-            /// Every rejection once.
-            pub rejects: Session<RejectFact>,
+            signals: Session<SignalFact>,
+            rejects: Session<RejectFact>,
         }
 
         impl Inputs {
@@ -58,12 +56,17 @@ macro_rules! inputs {
                 )
             }
 
-            /// Adds a fact at the current epoch. Kinds that no view reads yet are kept in their tables only.
-            pub fn insert(&mut self, fact: &Fact) {
-                match &fact.body {
-                    $(FactBody::$variant(value) => self.$field.insert(Version::of(fact, value.clone())),)+
-                    FactBody::Build(_) | FactBody::Release(_) | FactBody::Ref(_) | FactBody::Sprint(_) => {}
+            /// Adds base rows at the current epoch, or takes them back (`diff` −1). Facts of kinds that no view reads yet
+            /// are in their tables only.
+            pub fn update(&mut self, facts: &[Fact], signals: &[SignalFact], rejects: &[RejectFact], diff: isize) {
+                for fact in facts {
+                    match &fact.body {
+                        $(FactBody::$variant(value) => self.$field.update(Version::of(fact, value.clone()), diff),)+
+                        FactBody::Build(_) | FactBody::Release(_) | FactBody::Ref(_) | FactBody::Sprint(_) => {}
+                    }
                 }
+                signals.iter().for_each(|s| self.signals.update(s.clone(), diff));
+                rejects.iter().for_each(|r| self.rejects.update(r.clone(), diff));
             }
 
             /// Closes all epochs before `time`.

@@ -23,7 +23,7 @@ use std::{
 };
 
 use flowsync_schemas::{
-    Epoch, EpochDelta, Fact, LogPosition, Record, Rejection, Row, Signal, SignalId, TableChange,
+    Epoch, EpochDelta, Fact, LogPosition, Record, Rejection, Row, Signal, SignalId, TableChange, Text,
     fact::{FACT_TABLES, REJECTS, RejectFact, SIGNALS, SignalFact},
     model::Model,
 };
@@ -87,6 +87,7 @@ pub struct Base {
 
 enum Command {
     Restore(u64, Base),
+    Retract(u64, Base),
     Signals(u64, Vec<(LogPosition, Signal)>),
 }
 
@@ -196,6 +197,19 @@ impl Job {
     /// # Errors
     /// Where the job has stopped, or epochs were pushed before.
     pub fn restore(&self, epoch: Epoch, positions: Vec<u64>, base: Base) -> Result<(), JobError> {
+        self.send(epoch, positions, self.spread(base).map(|part| Command::Restore(epoch.0, part)))
+    }
+
+    /// Takes base rows back, and with them everything that was built on them. They must be inside.
+    ///
+    /// # Errors
+    /// Where the job has stopped, or the epoch is not later than the one before.
+    pub fn retract(&self, epoch: Epoch, positions: Vec<u64>, base: Base) -> Result<(), JobError> {
+        self.send(epoch, positions, self.spread(base).map(|part| Command::Retract(epoch.0, part)))
+    }
+
+    /// Base rows by worker.
+    fn spread(&self, base: Base) -> impl Iterator<Item = Base> + use<> {
         let shards = self.commands.len();
         let mut parts: Vec<Base> = (0..shards).map(|_| Base::default()).collect();
         for fact in base.facts {
@@ -207,19 +221,14 @@ impl Job {
         for reject in base.rejects {
             parts[shard(reject.signal, shards)].rejects.push(reject);
         }
-        self.send(epoch, positions, parts.into_iter().map(|part| Command::Restore(epoch.0, part)))
+        parts.into_iter()
     }
 
     /// Feeds the signals that bring the job from the epoch before to `epoch`. Waits while too many epochs are inside.
     ///
     /// # Errors
     /// Where the job has stopped, or the epoch is not later than the one before.
-    pub fn push(
-        &self,
-        epoch: Epoch,
-        positions: Vec<u64>,
-        signals: Vec<(LogPosition, Signal)>,
-    ) -> Result<(), JobError> {
+    pub fn push(&self, epoch: Epoch, positions: Vec<u64>, signals: Vec<(LogPosition, Signal)>) -> Result<(), JobError> {
         let shards = self.commands.len();
         let mut parts: Vec<Vec<(LogPosition, Signal)>> = (0..shards).map(|_| Vec::new()).collect();
         for (position, signal) in signals {
@@ -228,12 +237,7 @@ impl Job {
         self.send(epoch, positions, parts.into_iter().map(|part| Command::Signals(epoch.0, part)))
     }
 
-    fn send(
-        &self,
-        epoch: Epoch,
-        positions: Vec<u64>,
-        parts: impl Iterator<Item = Command>,
-    ) -> Result<(), JobError> {
+    fn send(&self, epoch: Epoch, positions: Vec<u64>, parts: impl Iterator<Item = Command>) -> Result<(), JobError> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(last) = *last
             && epoch <= last
@@ -271,13 +275,7 @@ fn shard(signal: SignalId, shards: usize) -> usize {
 }
 
 /// One worker: commands in, reports out.
-fn run_worker(
-    worker: &mut Worker,
-    commands: &Receiver<Command>,
-    reports: &Sender<Report>,
-    read: &Read,
-    model: &Model,
-) {
+fn run_worker(worker: &mut Worker, commands: &Receiver<Command>, reports: &Sender<Report>, read: &Read, model: &Model) {
     let outbox = Outbox::default();
     let probe = Handle::new();
     let inputs = worker.dataflow::<u64, _, _>(|scope| {
@@ -329,12 +327,17 @@ impl Feed {
         let epoch = match command {
             Command::Restore(epoch, base) => {
                 inputs.advance_to(epoch);
-                base.facts.iter().for_each(|fact| inputs.insert(fact));
-                for signal in base.signals {
-                    self.seen.insert(signal.signal);
-                    inputs.signals.insert(signal);
-                }
-                base.rejects.into_iter().for_each(|reject| inputs.rejects.insert(reject));
+                self.seen.extend(base.signals.iter().map(|s| s.signal));
+                inputs.update(&base.facts, &base.signals, &base.rejects, 1);
+                epoch
+            }
+            Command::Retract(epoch, base) => {
+                inputs.advance_to(epoch);
+                inputs.update(&base.facts, &base.signals, &base.rejects, -1);
+                let mut outbox = self.outbox.borrow_mut();
+                outbox.extend(base.signals.into_iter().map(|s| (SIGNALS.name, s.into_row(), epoch, -1)));
+                outbox.extend(base.rejects.into_iter().map(|r| (REJECTS.name, r.into_row(), epoch, -1)));
+                outbox.extend(base.facts.into_iter().map(|f| (FACT_TABLES[f.table()].name, f.into_row(), epoch, -1)));
                 epoch
             }
             Command::Signals(epoch, signals) => {
@@ -354,10 +357,20 @@ impl Feed {
 
     fn read(&self, inputs: &mut Inputs, epoch: u64, position: LogPosition, signal: &Signal, read: &Read) {
         let (facts, rejections) = read(signal);
-        let mut outbox = self.outbox.borrow_mut();
+        let source: Text = signal.source.as_str().into();
+        let rejects: Vec<_> = (0i64..)
+            .zip(rejections)
+            .map(|(seq, rejection)| RejectFact {
+                signal: signal.id,
+                seq,
+                source: source.clone(),
+                received_at: signal.received_at,
+                reason: rejection.reason,
+            })
+            .collect();
         let base = SignalFact {
             signal: signal.id,
-            source: signal.source.as_str().into(),
+            source,
             channel: signal.channel,
             verified_by: signal.verified_by.as_str().into(),
             received_at: signal.received_at,
@@ -365,25 +378,13 @@ impl Feed {
             log_offset: position.offset as i64,
             body_bytes: signal.body.len() as i64,
             fact_count: facts.len() as i64,
-            reject_count: rejections.len() as i64,
+            reject_count: rejects.len() as i64,
         };
-        for (seq, rejection) in rejections.into_iter().enumerate() {
-            let reject = RejectFact {
-                signal: signal.id,
-                seq: seq as i64,
-                source: base.source.clone(),
-                received_at: signal.received_at,
-                reason: rejection.reason,
-            };
-            outbox.push((REJECTS.name, reject.clone().into_row(), epoch, 1));
-            inputs.rejects.insert(reject);
-        }
-        outbox.push((SIGNALS.name, base.clone().into_row(), epoch, 1));
-        inputs.signals.insert(base);
-        for fact in facts {
-            inputs.insert(&fact);
-            outbox.push((FACT_TABLES[fact.table()].name, fact.into_row(), epoch, 1));
-        }
+        inputs.update(&facts, std::slice::from_ref(&base), &rejects, 1);
+        let mut outbox = self.outbox.borrow_mut();
+        outbox.push((SIGNALS.name, base.into_row(), epoch, 1));
+        outbox.extend(rejects.into_iter().map(|r| (REJECTS.name, r.into_row(), epoch, 1)));
+        outbox.extend(facts.into_iter().map(|f| (FACT_TABLES[f.table()].name, f.into_row(), epoch, 1)));
     }
 }
 
@@ -398,13 +399,7 @@ struct Collector {
 
 impl Collector {
     fn new(workers: usize, deltas: SyncSender<EpochDelta>) -> Self {
-        Self {
-            deltas,
-            frontiers: vec![Some(0); workers],
-            pending: VecDeque::new(),
-            rows: BTreeMap::new(),
-            lower: 0,
-        }
+        Self { deltas, frontiers: vec![Some(0); workers], pending: VecDeque::new(), rows: BTreeMap::new(), lower: 0 }
     }
 
     fn run(mut self, reports: &Receiver<Report>, gauge: &Gauge) {

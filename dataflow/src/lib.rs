@@ -13,4 +13,4 @@ pub mod job;
 pub mod ops;
 pub mod views;
 
-pub use job::{Config, Job, JobError, Read};
+pub use job::{Base, Config, Job, JobError, Read};

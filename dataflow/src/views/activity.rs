@@ -233,9 +233,10 @@ pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, ActivityRow> {
         .filter(|(kind, ..)| *kind != EntityKind::Ticket)
         .map(|(kind, native, action)| (id(kind, &native), action))
         .concat(actions(cx));
-    let links = cx.links().filter(|(_, l)| l.confidence_bps >= ASSERTED_BPS).map(|(artifact, l)| {
-        (artifact, At::Link(l.ticket_key, l.confidence_bps, l.low_bps, l.high_bps))
-    });
+    let links = cx
+        .links()
+        .filter(|(_, l)| l.confidence_bps >= ASSERTED_BPS)
+        .map(|(artifact, l)| (artifact, At::Link(l.ticket_key, l.confidence_bps, l.low_bps, l.high_bps)));
     let divided = on_artifacts
         .map(|(artifact, action)| (artifact, At::Action(action)))
         .concat(links)
@@ -252,15 +253,15 @@ pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, ActivityRow> {
         })
         .map(|(_, points)| points);
     let whole = |person, day, ticket: Text, kind, p: i64| ((person, day, ticket, kind), [1, p, p, p, 0]);
-    let on_tickets = acted.filter(|(kind, ..)| *kind == EntityKind::Ticket).map(move |(_, ticket, a)| {
-        whole(a.person, a.day, ticket, a.kind, a.millipoints)
-    });
+    let on_tickets = acted
+        .filter(|(kind, ..)| *kind == EntityKind::Ticket)
+        .map(move |(_, ticket, a)| whole(a.person, a.day, ticket, a.kind, a.millipoints));
     let reports = cx.reports().filter(is_work).map(move |v| {
         let kind = ActivityKind::Report;
         whole(v.value.person, v.at.day(), v.value.ticket_key, kind, points(kind))
     });
-    sums(divided.concat(on_tickets).concat(reports)).map(|((person, day, ticket_key, kind), [n, points, low, high, _])| {
-        ActivityRow {
+    sums(divided.concat(on_tickets).concat(reports)).map(
+        |((person, day, ticket_key, kind), [n, points, low, high, _])| ActivityRow {
             person,
             day,
             ticket_key,
@@ -269,8 +270,8 @@ pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, ActivityRow> {
             millipoints: points,
             low_millipoints: low,
             high_millipoints: high,
-        }
-    })
+        },
+    )
 }
 
 /// A report about work, not about a link.
@@ -298,7 +299,8 @@ mod tests {
             native: "x".into(),
         };
         let (a, b) = (Text::from("A-1"), Text::from("B-2"));
-        for links in [vec![], vec![(&a, 9_500, 9_000, 9_800)], vec![(&a, 9_500, 9_000, 9_800), (&b, 7_000, 6_000, 9_000)]]
+        for links in
+            [vec![], vec![(&a, 9_500, 9_000, 9_800)], vec![(&a, 9_500, 9_000, 9_800), (&b, 7_000, 6_000, 9_000)]]
         {
             let mut out = Vec::new();
             divide(&action, &links, &mut out);

@@ -163,9 +163,8 @@ pub fn install(cx: &mut Cx<'_>) {
     let of_project = rates(cx).filter(|(project, _)| !project.is_empty());
     let with_rate = left_join(by_project, of_project).map(|(_, row, rate)| (Text::from(""), (row, rate)));
     let of_all = rates(cx).filter(|(project, _)| project.is_empty());
-    let with_default = left_join(with_rate, of_all).map(|(all, (row, rate), default)| {
-        (all, (row, rate.or(default).unwrap_or_default()))
-    });
+    let with_default = left_join(with_rate, of_all)
+        .map(|(all, (row, rate), default)| (all, (row, rate.or(default).unwrap_or_default())));
     let currency = setting(cx, "currency").filter(|(key, _)| key.is_empty());
     let rows = left_join(with_default, currency).map(|(_, (((group, sums), centre), rate), currency)| {
         let (period, project, classification) = group;

@@ -82,24 +82,29 @@ pub type Keyed = (EntityId, (Version<CommitFact>, Vec<SignalId>));
 
 /// Commits that some repository still reaches.
 pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, Keyed> {
-    cx.facts.commits.clone().map(|v| (id(EntityKind::Commit, &v.value.sha), v)).reduce_named("Commits", |_, words, out| {
-        // Words come sorted by age, so the last of a repository is its latest.
-        let mut latest: BTreeMap<&str, bool> = BTreeMap::new();
-        for (word, _) in words {
-            latest.insert(&word.value.repo, !word.value.deleted);
-        }
-        let holds =
-            |v: &Version<CommitFact>| !v.value.deleted && latest.get(&*v.value.repo).copied().unwrap_or_default();
-        let richest = words.iter().map(|(w, _)| *w).filter(|w| holds(w)).max_by_key(|w| {
-            (w.value.added_lines.is_some(), w.at, w.signal, w.seq)
-        });
-        if let Some(richest) = richest {
-            let mut signals: Vec<_> = words.iter().filter(|(w, _)| holds(w)).map(|(w, _)| w.signal).collect();
-            signals.sort_unstable();
-            signals.dedup();
-            out.push(((richest.clone(), signals), 1));
-        }
-    })
+    cx.facts.commits.clone().map(|v| (id(EntityKind::Commit, &v.value.sha), v)).reduce_named(
+        "Commits",
+        |_, words, out| {
+            // Words come sorted by age, so the last of a repository is its latest.
+            let mut latest: BTreeMap<&str, bool> = BTreeMap::new();
+            for (word, _) in words {
+                latest.insert(&word.value.repo, !word.value.deleted);
+            }
+            let holds =
+                |v: &Version<CommitFact>| !v.value.deleted && latest.get(&*v.value.repo).copied().unwrap_or_default();
+            let richest = words
+                .iter()
+                .map(|(w, _)| *w)
+                .filter(|w| holds(w))
+                .max_by_key(|w| (w.value.added_lines.is_some(), w.at, w.signal, w.seq));
+            if let Some(richest) = richest {
+                let mut signals: Vec<_> = words.iter().filter(|(w, _)| holds(w)).map(|(w, _)| w.signal).collect();
+                signals.sort_unstable();
+                signals.dedup();
+                out.push(((richest.clone(), signals), 1));
+            }
+        },
+    )
 }
 
 /// Installs the view.

@@ -125,14 +125,11 @@ pub fn install(cx: &mut Cx<'_>) {
     use EntityKind::{Commit, DeploymentEvent, Incident, PullRequest, Ticket};
 
     let commits = cx.commits().flat_map(|(_, (v, _))| to_person(Commit, v.value.sha, AuthoredBy, v.value.author));
-    let pulls = cx
-        .pull_requests()
-        .flat_map(|(_, v)| to_person(PullRequest, v.value.pull_request, AuthoredBy, v.value.author));
+    let pulls =
+        cx.pull_requests().flat_map(|(_, v)| to_person(PullRequest, v.value.pull_request, AuthoredBy, v.value.author));
     let reviews =
         cx.reviews().flat_map(|(_, v)| to_person(PullRequest, v.value.pull_request, ReviewedBy, v.value.reviewer));
-    let deployed = cx
-        .deployments()
-        .map(|(_, v)| (DeploymentEvent, v.value.deployment, Deploys, Commit, v.value.sha));
+    let deployed = cx.deployments().map(|(_, v)| (DeploymentEvent, v.value.deployment, Deploys, Commit, v.value.sha));
     let parents = cx.tickets().flat_map(|(_, v)| {
         let t = v.value;
         t.parent_key.map(|parent| (Ticket, t.ticket_key, PartOf, Ticket, parent))

@@ -27,7 +27,8 @@ pub static VIEW: ViewSpec = ViewSpec {
         doc: "Reasons to believe that an artifact belongs to a ticket; one row an artifact, a ticket and a kind of reason.",
     },
     oracle: ORACLE,
-    why: "select m.signal, m.at, m.kind from fact_mentions m
+    why:
+        "select m.signal, m.at, m.kind from fact_mentions m
           where m.artifact_kind = $1 and m.artifact_id = $2 and m.ticket_key = $3 and m.kind = $4
           union all
           select r.signal, r.at, 'tracker_link' from fact_relations r

@@ -4,6 +4,21 @@
 //! same bytes give the same facts, so a better `parse` can replay history. Bytes that nobody verified cannot be parsed:
 //! only this module makes a [`Verified`]. Nothing here panics on any input (I10).
 
+#[cfg(test)]
+mod conformance;
+pub(crate) mod git;
+mod github;
+mod jira;
+mod json;
+mod keys;
+mod manual;
+#[cfg(test)]
+mod payloads_test;
+mod report;
+pub mod settings;
+mod signature;
+pub(crate) mod slack;
+
 use std::{collections::BTreeMap, fmt};
 
 use flowsync_schemas::{Channel, ConnectorSpec, Micros, Parsed, Pseudonymizer, Signal, SignalId};
@@ -66,6 +81,9 @@ pub enum VerifyError {
     /// The signature is too old (or from the future).
     #[error("the signature is outside its window of {0} seconds: check the sender's clock")]
     Stale(u64),
+    /// The connector's signals are made on this machine.
+    #[error("connector {0} takes no deliveries over HTTP: its signals are made by flowsync itself")]
+    NotOverHttp(&'static str),
 }
 
 /// A signal whose sender was verified. Only connectors, importers and the log make one.
@@ -137,6 +155,12 @@ pub trait Connector: Send + Sync {
     /// (a `ping`, an event of a kind that is not read) says nothing.
     fn parse(&self, verified: &Verified, out: &mut Parsed<'_>);
 
+    /// The tool's own id of the delivery, where it sends one, so that a recorded delivery is the signal that it was as a
+    /// webhook (I2).
+    fn delivery_id<'a>(&self, _delivery: Delivery<'a>) -> Option<&'a str> {
+        None
+    }
+
     /// The body of the 2xx answer to the sender, where the tool shows it to a person.
     fn reply(&self, _parsed: &Parsed<'_>) -> Option<serde_json::Value> {
         None
@@ -160,4 +184,11 @@ pub fn by_name(name: &str) -> Option<&'static dyn Connector> {
 }
 
 /// Every connector. A test holds this list equal to the folder.
-pub static ALL: &[&dyn Connector] = &[];
+pub static ALL: &[&dyn Connector] = &[
+    &git::Git,
+    &github::Github,
+    &jira::Jira,
+    &manual::Manual,
+    &settings::SettingsConnector,
+    &slack::Slack,
+];

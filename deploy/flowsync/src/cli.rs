@@ -1,0 +1,196 @@
+//! The command line. Its `--help` is the first page of the manual.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// What is being worked on, what shipped, what it cost and how sure we are: now, and with proof.
+///
+/// FlowSync reads signals from the tools of an organisation, keeps every view of them current as they arrive, and answers
+/// SQL, digests and finance reports over them. Every line can be taken back to the signals behind it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "flowsync",
+    version,
+    propagate_version = true,
+    after_help = "First steps:\n  \
+        flowsync demo                                    see everything at once, on simulated data\n  \
+        flowsync import git . --project SHOP             read this repository; SHOP-12 is a ticket\n  \
+        flowsync sql \"select * from links limit 5\"       ask\n  \
+        flowsync run --config flowsync.toml              receive webhooks\n\n\
+        The environment variable FLOWSYNC_LOG sets what is logged, such as FLOWSYNC_LOG=debug."
+)]
+pub struct Cli {
+    /// Write the log as JSON, one object a line.
+    #[arg(long, global = true)]
+    pub log_json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where the data is.
+#[derive(Clone, Debug, Args)]
+pub struct Data {
+    /// Data directory.
+    #[arg(long, value_name = "DIR", default_value = "./flowsync-data")]
+    pub dir: PathBuf,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// See everything at once: this repository and a simulated organisation, through the real gateway.
+    ///
+    /// Imports the git repository that it stands in (where there is one), sends the signed deliveries of a small simulated
+    /// organisation to its own gateway, shows a digest, a capitalization report and the proof of one line, and goes on
+    /// serving until it is stopped.
+    Demo {
+        #[command(flatten)]
+        data: Data,
+        /// End after showing it, instead of going on serving.
+        #[arg(long)]
+        exit: bool,
+        /// Which simulated organisation: the same seed gives the same one.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        seed: u64,
+    },
+    /// Receive webhooks, keep all views current, serve queries.
+    ///
+    /// Without a configuration every connector refuses deliveries, because it has no secret to verify them with; queries
+    /// over imported data work.
+    Run {
+        /// Configuration: secrets, settings, address. See `deploy/docs/configuration.md`.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        #[command(flatten)]
+        data: Data,
+        /// Address to serve on; overrides the configuration.
+        #[arg(long, value_name = "ADDR")]
+        listen: Option<SocketAddr>,
+    },
+    /// Read repositories (`git`), or files of recorded deliveries (every other connector).
+    ///
+    /// A second import of a repository reads what is new, and takes back what no branch or tag reaches any more. A file of
+    /// deliveries has one {"headers": {…}, "body": <object or string>} a line, plain or gzip.
+    Import {
+        /// Connector: `flowsync connectors` lists them.
+        connector: String,
+        /// Repositories, or files.
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+        /// Key of a ticket project that counts as known, such as SHOP; can be repeated. Projects of imported tickets are
+        /// known anyway.
+        #[arg(long = "project", value_name = "KEY")]
+        projects: Vec<String>,
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Ask in SQL, over the newest or a named epoch. `flowsync views` lists what there is.
+    Sql {
+        /// The query.
+        query: String,
+        #[command(flatten)]
+        data: Data,
+        /// table, csv, json, ndjson, arrow or parquet.
+        #[arg(long, default_value = "table")]
+        format: String,
+        /// As of an epoch (1200), a time (2026-10-01T08:00:00Z) or a day (2026-10-01).
+        #[arg(long, value_name = "EPOCH|TIME")]
+        as_of: Option<String>,
+    },
+    /// What happened, for a role: every line with its band and the way to its evidence.
+    Digest {
+        /// engineer, designer, product_manager, finance or admin.
+        #[arg(long)]
+        role: String,
+        #[command(flatten)]
+        data: Data,
+        /// From when on: a time or a day. By default the last seven days.
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+        /// Form.
+        #[arg(long, value_enum, default_value_t = DigestFormat::Md)]
+        format: DigestFormat,
+    },
+    /// Reports for finance.
+    Finance {
+        #[command(subcommand)]
+        report: Finance,
+    },
+    /// Show the signals behind one row of a view.
+    ///
+    /// KEY is the values of the key columns, joined by commas: `flowsync why links Commit,0a1b2c…,SHOP-12`.
+    Why {
+        /// The view.
+        view: String,
+        /// The row.
+        key: String,
+        #[command(flatten)]
+        data: Data,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the views and what they answer.
+    Views,
+    /// List the connectors and what they read.
+    Connectors,
+    /// Check the configuration and the data: every view against its definition, recomputed from the facts in SQL.
+    Check {
+        #[command(flatten)]
+        data: Data,
+        /// Configuration to check.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+}
+
+/// Finance reports.
+#[derive(Debug, Subcommand)]
+pub enum Finance {
+    /// Write the capitalization report of a month.
+    Export {
+        /// Month, such as 2026-10.
+        #[arg(long)]
+        period: String,
+        #[command(flatten)]
+        data: Data,
+        /// Form.
+        #[arg(long, value_enum, default_value_t = ExportFormat::Csv)]
+        format: ExportFormat,
+        /// File to write; by default standard output.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+}
+
+/// Form of a digest.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum DigestFormat {
+    /// Markdown, which reads well in a terminal.
+    Md,
+    /// A page.
+    Html,
+    /// For programs.
+    Json,
+}
+
+/// Form of an export.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ExportFormat {
+    /// Comma-separated values, RFC 4180.
+    Csv,
+    /// Parquet.
+    Parquet,
+}
+
+impl Command {
+    /// What is logged unless the environment says otherwise: a server tells its story, a question only its trouble.
+    pub fn log_filter(&self) -> &'static str {
+        match self {
+            Command::Run { .. } => "info,fjall=warn,lsm_tree=warn",
+            _ => "warn,fjall=error,lsm_tree=error",
+        }
+    }
+}

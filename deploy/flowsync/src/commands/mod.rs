@@ -1,0 +1,43 @@
+//! The commands, one file each or together where they are a few lines.
+
+mod check;
+mod demo;
+mod import;
+mod read;
+mod run;
+mod why;
+
+use anyhow::Result;
+use tokio::runtime::Runtime;
+
+use crate::cli::{Cli, Command, Finance};
+
+/// Runs a command.
+pub fn dispatch(cli: Cli, runtime: &Runtime) -> Result<()> {
+    match cli.command {
+        Command::Demo { data, exit, seed } => demo::run(&data.dir, exit, seed, runtime),
+        Command::Run { config, data, listen } => run::run(config.as_deref(), &data.dir, listen, runtime),
+        Command::Import { connector, paths, projects, data } => {
+            import::run(&connector, &paths, projects, &data.dir, runtime)
+        }
+        Command::Sql { query, data, format, as_of } => {
+            runtime.block_on(read::sql(&data.dir, &query, &format, as_of.as_deref()))
+        }
+        Command::Digest { role, data, since, format } => {
+            runtime.block_on(read::digest(&data.dir, &role, since.as_deref(), format))
+        }
+        Command::Finance { report: Finance::Export { period, data, format, out } } => {
+            runtime.block_on(read::finance(&data.dir, &period, format, out.as_deref()))
+        }
+        Command::Why { view, key, data, json } => why::run(&data.dir, &view, &key, json, runtime),
+        Command::Views => read::views(),
+        Command::Connectors => read::connectors(),
+        Command::Check { data, config } => check::run(&data.dir, config.as_deref(), runtime),
+    }
+}
+
+/// The command line as others are told it.
+fn command_line() -> String {
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    format!("flowsync {}", args.join(" "))
+}

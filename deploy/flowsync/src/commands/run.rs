@@ -1,0 +1,79 @@
+//! `flowsync run`.
+
+use std::{fs, io::Write, net::SocketAddr, path::Path, time::Duration};
+
+use anyhow::{Context, Result, anyhow};
+use flowsync_ingest::{
+    DataDir,
+    connectors::settings::{self, Settings},
+    now,
+};
+use flowsync_query::Metrics;
+use tokio::runtime::Runtime;
+
+use crate::{
+    config::Config,
+    pipeline::Pipeline,
+    serve::{Server, interrupted},
+};
+
+/// The address without configuration: this machine only.
+pub const LISTEN: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 8484));
+
+pub fn run(config: Option<&Path>, dir: &Path, listen: Option<SocketAddr>, runtime: &Runtime) -> Result<()> {
+    let config = Config::read(config)?;
+    let (secrets, model) = (config.secrets()?, config.model()?);
+    let metrics = Metrics::install()?;
+    let dir = DataDir::open_writer(dir, &super::command_line())?;
+    let pipeline = Pipeline::start(dir, &model, config.workers, runtime.handle())?;
+    apply_settings(&pipeline, &config.settings)?;
+    let address = listen.or(config.listen).unwrap_or(LISTEN);
+    let connectors: Vec<_> = secrets.keys().cloned().collect();
+    let server = runtime.block_on(Server::start(&pipeline, secrets, metrics, address))?;
+    println!("serving http://{}", server.address);
+    if connectors.is_empty() {
+        println!("no connector has a secret yet, so no delivery is let in: see `flowsync run --help`");
+    } else {
+        println!("receiving {}", connectors.join(", "));
+    }
+    std::io::stdout().flush()?;
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            signal = interrupted() => signal,
+            failed = failure(&pipeline) => Err(failed),
+        }
+    });
+    pipeline.feed.close();
+    runtime.block_on(server.stop())?;
+    pipeline.stop()?;
+    ended
+}
+
+/// Waits until the pipeline fails.
+pub async fn failure(pipeline: &Pipeline) -> anyhow::Error {
+    loop {
+        if let Some(reason) = pipeline.status.get().failed {
+            return anyhow!("{reason}");
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// States the configured settings as a signal, where they differ from those that were stated last.
+pub fn apply_settings(pipeline: &Pipeline, settings: &Settings) -> Result<()> {
+    let path = pipeline.dir.path().join("settings.json");
+    let previous: Option<Settings> = match fs::read(&path) {
+        Ok(bytes) => Some(serde_json::from_slice(&bytes).with_context(|| path.display().to_string())?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error).with_context(|| path.display().to_string()),
+    };
+    if previous.as_ref().unwrap_or(&Settings::default()) == settings {
+        return Ok(());
+    }
+    let signal = settings::signal(settings, previous.as_ref(), now())?;
+    pipeline.appender.append_blocking(vec![signal.into_signal()])?;
+    // Durable first: written before the signal, a crash between the two would forget the change.
+    let new = path.with_extension("new");
+    fs::write(&new, serde_json::to_vec_pretty(settings)?)?;
+    fs::rename(&new, &path).with_context(|| path.display().to_string())
+}

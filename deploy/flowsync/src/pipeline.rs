@@ -1,0 +1,462 @@
+//! The pipeline of one process, wired: log → mint → dataflow → overlay and feed → sink.
+//!
+//! ```text
+//!  reader ── push(epoch, signals) ──► job ── EpochDelta ──► publisher ──► overlay (SQL), feed (live)
+//!    ▲ log                                                      └───────► committer ──► sink ──► overlay.committed
+//! ```
+//!
+//! Three threads, joined by bounded channels (I9): a slow sink holds the publisher back, that the job, that the reader; what
+//! waits meanwhile waits in the log. A restart loads the committed base rows, reconciles the views with their recomputation
+//! (I6), and reads the log from the committed positions, at the same epoch bounds as before.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow};
+use flowsync_dataflow::{Base, Config as JobConfig, Job, Read};
+use flowsync_ingest::{
+    Appender, AppenderLimits, DataDir, EmbeddedLog, Log, Mark, Mint, Vault,
+    connectors::{self, Verified},
+};
+use flowsync_query::{
+    Engine,
+    feed::{Feed, FeedLimits},
+};
+use flowsync_schemas::{
+    Epoch, EpochDelta, Fact, LogPosition, Pseudonymizer, Record, Signal,
+    fact::{FACT_TABLES, REJECTS, RejectFact, SIGNALS, SignalFact, base_tables},
+    model::Model,
+};
+use flowsync_sinks::{Catalogue, Grouping, GroupingOptions, Sink, SinkOptions, merge};
+use tokio::runtime::Handle;
+
+use crate::data;
+
+/// Signals of one epoch, at most.
+const EPOCH_RECORDS_MAX: usize = 20_000;
+/// Bytes of one epoch, at most (a single larger signal is an epoch of its own).
+const EPOCH_BYTES_MAX: usize = 32 << 20;
+/// Epochs inside the dataflow, at most.
+const EPOCHS_IN_FLIGHT_MAX: usize = 4;
+/// Closed epochs that wait for the sink, at most.
+const EPOCHS_WAITING_MAX: usize = 64;
+/// How often waiting threads look whether they are to stop.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How far the pipeline is.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    /// The newest epoch whose changes are out.
+    pub closed: Epoch,
+    /// The newest epoch in the tables.
+    pub committed: Epoch,
+    /// Rows that differed from their recomputation at the start (I6).
+    pub corrected: u64,
+    /// Why it does not go on.
+    pub failed: Option<String>,
+}
+
+/// How far the pipeline is, for everyone who waits.
+#[derive(Default)]
+pub struct Status {
+    progress: Mutex<Progress>,
+    changed: Condvar,
+}
+
+impl Status {
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        // A panic elsewhere leaves whole values behind: they are set one at a time.
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, change: impl FnOnce(&mut Progress)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+
+    /// A copy.
+    pub fn get(&self) -> Progress {
+        self.lock().clone()
+    }
+
+    /// Waits until the tables hold an epoch.
+    pub fn wait_committed(&self, epoch: Epoch) -> Result<()> {
+        let mut progress = self.lock();
+        loop {
+            if let Some(reason) = &progress.failed {
+                return Err(anyhow!("{reason}"));
+            }
+            if progress.committed >= epoch {
+                return Ok(());
+            }
+            progress = self.changed.wait(progress).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// A running pipeline.
+pub struct Pipeline {
+    /// The data directory, held for writing.
+    pub dir: DataDir,
+    /// The log.
+    pub log: Arc<dyn Log>,
+    /// Names of people.
+    pub vault: Arc<Vault>,
+    /// The way into the log.
+    pub appender: Arc<Appender>,
+    /// Makes pseudonyms.
+    pub people: Pseudonymizer,
+    /// Answers queries, closed epochs included.
+    pub engine: Engine,
+    /// The live feed.
+    pub feed: Arc<Feed>,
+    /// How far it is.
+    pub status: Arc<Status>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What rows are computed with: another value calls for computing them anew.
+fn program(model: &Model) -> String {
+    let versions: Vec<_> = connectors::ALL.iter().map(|c| format!("{}={}", c.spec().name, c.spec().version)).collect();
+    let weights: Vec<_> = model.rows().map(|(kind, w)| format!("{kind}={}±{}", w.weight, w.spread)).collect();
+    format!(
+        "connectors {}; model {} prior={} {}",
+        versions.join(","),
+        model.name,
+        model.prior_millinats,
+        weights.join(",")
+    )
+}
+
+impl Pipeline {
+    /// Starts the pipeline of a data directory that this process holds for writing.
+    pub fn start(dir: DataDir, model: &Model, workers: Option<usize>, runtime: &Handle) -> Result<Self> {
+        let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(&dir.log())?);
+        let vault = Arc::new(Vault::open(&dir.vault())?);
+        let people = dir.pseudonymizer()?;
+        let appender = Appender::start(log.clone(), vault.clone(), people.clone(), AppenderLimits::default())?;
+        let catalogue = Catalogue {
+            base: base_tables().copied().collect(),
+            views: data::specs().into_iter().map(|v| v.table).collect(),
+        };
+        let open = Sink::open(dir.path(), catalogue, program(model), SinkOptions::default());
+        let sink = runtime.block_on(open).context("the tables")?;
+        let mint = Arc::new(Mutex::new(Mint::open(&dir.feed())?));
+        let digest_items = &flowsync_dataflow::views::digest_items::VIEW.table;
+        let feed = Arc::new(Feed::open(&dir.feed().join("journal"), digest_items, FeedLimits::default())?);
+        let engine = data::engine(&dir, model)?;
+        let status = Arc::new(Status::default());
+        let stop = Arc::new(AtomicBool::new(false));
+
+        let (deltas_in, deltas) = sync_channel(EPOCHS_WAITING_MAX);
+        let (commits_in, commits) = sync_channel(EPOCHS_WAITING_MAX);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let config = JobConfig {
+            workers: workers.unwrap_or(cores),
+            model: model.clone(),
+            epochs_in_flight_max: EPOCHS_IN_FLIGHT_MAX,
+        };
+        let job = Job::start(config, read_with(people.clone()), deltas_in)?;
+        let start = Start::of(&sink, &log, runtime)?;
+        status.set(|p| (p.closed, p.committed) = (start.committed, start.committed));
+        job.restore(start.from.epoch, start.from.positions.clone(), start.base)?;
+
+        let reader = Reader { log: log.clone(), mint: mint.clone(), stop: stop.clone() };
+        let from = start.from;
+        let publisher = Publisher { engine: engine.clone(), feed: feed.clone(), status: status.clone() };
+        let committer = Committer {
+            sink,
+            grouping: Grouping::new(GroupingOptions::default()),
+            engine: engine.clone(),
+            feed: feed.clone(),
+            mint,
+            status: status.clone(),
+            runtime: runtime.clone(),
+        };
+        let rebuild_to = start.rebuild_to;
+        let threads = vec![
+            spawn("reader", &status, &stop, move || reader.run(job, from))?,
+            spawn("publisher", &status, &stop, move || publisher.run(&deltas, &commits_in, rebuild_to))?,
+            spawn("committer", &status, &stop, move || committer.run(&commits, rebuild_to))?,
+        ];
+        Ok(Self { dir, log, vault, appender: Arc::new(appender), people, engine, feed, status, stop, threads })
+    }
+
+    /// Waits until the tables hold everything that the log holds now.
+    pub fn catch_up(&self) -> Result<Epoch> {
+        let epoch = Epoch(self.log.ends()?.iter().sum());
+        self.status.wait_committed(epoch)?;
+        Ok(epoch)
+    }
+
+    /// Ends: what was read is committed first.
+    pub fn stop(self) -> Result<()> {
+        self.stop.store(true, Ordering::Release);
+        self.feed.close();
+        for thread in self.threads {
+            if thread.join().is_err() {
+                return Err(anyhow!("a thread of the pipeline panicked; the log holds every signal, start again"));
+            }
+        }
+        match self.status.get().failed {
+            Some(reason) => Err(anyhow!("{reason}")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn spawn(
+    name: &'static str,
+    status: &Arc<Status>,
+    stop: &Arc<AtomicBool>,
+    work: impl FnOnce() -> Result<()> + Send + 'static,
+) -> Result<JoinHandle<()>> {
+    /// Tells the others when a thread ends other than well, also when it panics.
+    struct Guard(&'static str, Arc<Status>, Arc<AtomicBool>, bool);
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            if !self.3 {
+                let reason = format!("the {} ended unexpectedly; the log holds every signal, start again", self.0);
+                self.1.set(|p| drop(p.failed.get_or_insert(reason)));
+                self.2.store(true, Ordering::Release);
+            }
+        }
+    }
+    let mut guard = Guard(name, status.clone(), stop.clone(), false);
+    let body = move || {
+        match work() {
+            Ok(()) => guard.3 = true,
+            Err(error) => {
+                tracing::error!(thread = name, error = format!("{error:#}"), "the pipeline stops");
+                guard.1.set(|p| drop(p.failed.get_or_insert(format!("{name}: {error:#}"))));
+            }
+        }
+        drop(guard);
+    };
+    Ok(std::thread::Builder::new().name(name.into()).spawn(body)?)
+}
+
+/// The function that the dataflow reads signals with.
+fn read_with(people: Pseudonymizer) -> Read {
+    Arc::new(move |signal: &Signal| {
+        let parsed = connectors::parse(&Verified::from_log(signal.clone()), &people);
+        (parsed.facts, parsed.rejections)
+    })
+}
+
+/// Where the pipeline begins.
+struct Start {
+    committed: Epoch,
+    from: Mark,
+    base: Base,
+    /// Where the tables have to be computed anew: the epoch up to which that is.
+    rebuild_to: Option<Epoch>,
+}
+
+impl Start {
+    fn of(sink: &Sink, log: &Arc<dyn Log>, runtime: &Handle) -> Result<Self> {
+        let ends = log.ends()?;
+        let Some(manifest) = sink.committed() else {
+            let from = Mark { epoch: Epoch(0), positions: vec![0; ends.len()] };
+            let rebuild_to = Some(Epoch(ends.iter().sum()));
+            tracing::warn!(signals = ends.iter().sum::<u64>(), "computing every table anew from the log");
+            return Ok(Self { committed: Epoch(0), from, base: Base::default(), rebuild_to });
+        };
+        let mut positions = manifest.positions.clone();
+        positions.resize(ends.len(), 0);
+        if positions.iter().zip(&ends).any(|(committed, end)| committed > end) {
+            return Err(anyhow!(
+                "the tables cover more signals ({positions:?}) than the log holds ({ends:?}): the log is not the one they \
+                 were computed from; restore it from a backup"
+            ));
+        }
+        let rows = |table: &'static str| runtime.block_on(sink.load(table)).with_context(|| format!("table {table}"));
+        let mut base = Base::default();
+        for (i, table) in FACT_TABLES.iter().enumerate() {
+            for row in rows(table.name)? {
+                base.facts.push(Fact::from_row(i, &row).with_context(|| format!("table {}", table.name))?);
+            }
+        }
+        for row in rows(SIGNALS.name)? {
+            base.signals.push(SignalFact::from_values(&row)?);
+        }
+        for row in rows(REJECTS.name)? {
+            base.rejects.push(RejectFact::from_values(&row)?);
+        }
+        let from = Mark { epoch: manifest.epoch, positions };
+        Ok(Self { committed: manifest.epoch, from, base, rebuild_to: None })
+    }
+}
+
+/// Reads the log, and decides the epochs' bounds through the mint.
+struct Reader {
+    log: Arc<dyn Log>,
+    mint: Arc<Mutex<Mint>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Reader {
+    fn run(self, job: Job, from: Mark) -> Result<()> {
+        let mut at = from.positions;
+        let mut marks: VecDeque<Mark> = lock(&self.mint).marks_after(from.epoch).into();
+        while !self.stop.load(Ordering::Acquire) {
+            let ends = self.log.ends()?;
+            at.resize(ends.len(), 0);
+            if at == ends {
+                self.log.wait(&ends, LOOK);
+                continue;
+            }
+            // An epoch that was minted before keeps its bounds.
+            let known = marks.pop_front();
+            let to = known.as_ref().map_or(&ends, |mark| &mark.positions);
+            let (signals, reached) = self.read(&at, to, known.is_some())?;
+            let mark = match known {
+                Some(mark) => mark,
+                None => lock(&self.mint).mint(reached.clone())?,
+            };
+            job.push(mark.epoch, mark.positions.clone(), signals)?;
+            at = mark.positions;
+        }
+        Ok(job.finish()?)
+    }
+
+    /// Signals from `at` to `to`, all of them or as many as an epoch holds; and the positions reached.
+    fn read(&self, at: &[u64], to: &[u64], all: bool) -> Result<(Vec<(LogPosition, Signal)>, Vec<u64>)> {
+        let mut out = Vec::new();
+        let mut reached = at.to_vec();
+        for (partition, to) in to.iter().enumerate() {
+            while reached[partition] < *to {
+                let room = usize::try_from(*to - reached[partition])?.min(EPOCH_RECORDS_MAX);
+                let from = LogPosition { partition: u32::try_from(partition)?, offset: reached[partition] };
+                let signals = self.log.read(from, room, EPOCH_BYTES_MAX)?;
+                let Some((last, _)) = signals.last() else { break };
+                reached[partition] = last.offset + 1;
+                out.extend(signals);
+                if !all {
+                    break;
+                }
+            }
+        }
+        Ok((out, reached))
+    }
+}
+
+fn lock(mint: &Mutex<Mint>) -> MutexGuard<'_, Mint> {
+    // The mint changes its memory after its file, in one step.
+    mint.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Shows closed epochs at once, and hands them to the committer.
+struct Publisher {
+    engine: Engine,
+    feed: Arc<Feed>,
+    status: Arc<Status>,
+}
+
+impl Publisher {
+    fn run(
+        self,
+        deltas: &Receiver<EpochDelta>,
+        commits: &SyncSender<Arc<EpochDelta>>,
+        rebuild_to: Option<Epoch>,
+    ) -> Result<()> {
+        let mut first = true;
+        for delta in deltas.iter().map(Arc::new) {
+            // What comes first repeats the committed epoch; what is rebuilt is shown when it is whole.
+            let repeats = std::mem::take(&mut first) || rebuild_to.is_some_and(|to| delta.upper <= to);
+            if !repeats {
+                self.engine.overlay().apply(delta.clone());
+                self.feed.publish(&delta)?;
+                self.status.set(|p| p.closed = delta.upper);
+            }
+            if commits.send(delta).is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Commits closed epochs, grouped.
+struct Committer {
+    sink: Sink,
+    grouping: Grouping,
+    engine: Engine,
+    feed: Arc<Feed>,
+    mint: Arc<Mutex<Mint>>,
+    status: Arc<Status>,
+    runtime: Handle,
+}
+
+impl Committer {
+    fn run(mut self, deltas: &Receiver<Arc<EpochDelta>>, rebuild_to: Option<Epoch>) -> Result<()> {
+        match rebuild_to {
+            Some(to) => self.rebuild(deltas, to)?,
+            None => self.reconcile(deltas)?,
+        }
+        loop {
+            let wait = self
+                .grouping
+                .due()
+                .map_or(Duration::from_secs(3600), |due| due.saturating_duration_since(Instant::now()));
+            match deltas.recv_timeout(wait) {
+                Ok(delta) => self.grouping.push(Arc::unwrap_or_clone(delta), Instant::now())?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.commit(),
+            }
+            if self.grouping.due().is_some_and(|due| due <= Instant::now()) {
+                self.commit()?;
+            }
+        }
+    }
+
+    /// Compares the tables with what the base rows give (I6).
+    fn reconcile(&mut self, deltas: &Receiver<Arc<EpochDelta>>) -> Result<()> {
+        let Ok(full) = deltas.recv() else { return Ok(()) };
+        let correction = self.runtime.block_on(self.sink.reconcile(full))?;
+        let corrected = correction.tables.values().map(|t| t.missing + t.extra).sum();
+        self.status.set(|p| p.corrected = corrected);
+        Ok(())
+    }
+
+    /// Computes every table anew up to an epoch, and replaces what is there.
+    fn rebuild(&mut self, deltas: &Receiver<Arc<EpochDelta>>, to: Epoch) -> Result<()> {
+        let mut parts = Vec::new();
+        let whole = |parts: &Vec<EpochDelta>| parts.last().is_some_and(|d| d.upper >= to);
+        while !whole(&parts) {
+            let Ok(delta) = deltas.recv() else { return Ok(()) };
+            parts.push(Arc::unwrap_or_clone(delta));
+        }
+        let Some(full) = merge(parts)? else { return Ok(()) };
+        let manifest = self.runtime.block_on(self.sink.rebuild(full))?;
+        self.committed(manifest.epoch)
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        let Some(delta) = self.grouping.take() else { return Ok(()) };
+        let started = Instant::now();
+        self.feed.sync()?;
+        let manifest = self.runtime.block_on(self.sink.commit(delta))?;
+        self.grouping.committed(started.elapsed());
+        self.committed(manifest.epoch)
+    }
+
+    fn committed(&mut self, epoch: Epoch) -> Result<()> {
+        self.engine.overlay().committed(epoch);
+        lock(&self.mint).trim(epoch)?;
+        self.status.set(|p| {
+            p.committed = epoch;
+            p.closed = p.closed.max(epoch);
+        });
+        Ok(())
+    }
+}

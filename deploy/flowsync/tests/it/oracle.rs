@@ -1,0 +1,482 @@
+//! Every view against its oracle on random histories: retractions, duplicates, any order, any batching, any worker count.
+
+use flowsync_dataflow::{Base, job};
+use flowsync_schemas::{
+    EntityKind, Epoch, EpochDelta, Fact, FactBody, LogPosition, Micros, PersonId, Signal,
+    fact::{
+        AccountFact, ActivityFact, ActivityKind, CommitFact, DeploymentFact, EdgeKind, EvidenceKind, IncidentFact,
+        MentionFact, Progress, PullRequestFact, PullRequestState, RelationFact, ReportFact, ReviewFact, RunState,
+        SettingFact, TicketFact, Verb,
+    },
+    model::Model,
+};
+use proptest::prelude::*;
+
+use crate::judge::{self, Tables};
+
+type Stated = (Micros, FactBody);
+
+fn at() -> impl Strategy<Value = Micros> + Clone {
+    // Few clock readings, so that versions tie and the signal id decides.
+    (0i64..12).prop_map(|n| Micros::from_secs(1_700_000_000 + n * 40_000))
+}
+
+fn some_at() -> impl Strategy<Value = Option<Micros>> {
+    prop::option::weighted(0.8, at())
+}
+
+fn person() -> impl Strategy<Value = PersonId> + Clone {
+    (1u128..4).prop_map(PersonId)
+}
+
+fn some_person() -> impl Strategy<Value = Option<PersonId>> {
+    prop::option::weighted(0.8, person())
+}
+
+const TICKETS: [(&str, &str); 6] =
+    [("SHOP", "SHOP-1"), ("SHOP", "SHOP-2"), ("PAY", "PAY-1"), ("PAY", "PAY-2"), ("o/r", "o/r#1"), ("UTF", "UTF-8")];
+
+fn ticket_key() -> impl Strategy<Value = (&'static str, &'static str)> + Clone {
+    prop::sample::select(TICKETS.to_vec())
+}
+
+fn sha() -> impl Strategy<Value = String> + Clone {
+    (1u8..5).prop_map(|n| format!("{n:040}"))
+}
+
+fn pull() -> impl Strategy<Value = i64> + Clone {
+    1i64..4
+}
+
+fn tickets() -> impl Strategy<Value = FactBody> {
+    let kind = prop::sample::select(vec!["Bug", "Story", "Epic"]);
+    let progress = prop::sample::select(Progress::ALL.to_vec());
+    (
+        ticket_key(),
+        kind,
+        progress,
+        some_person(),
+        some_at(),
+        some_at(),
+        prop::option::of(ticket_key()),
+        prop::bool::weighted(0.15),
+    )
+        .prop_filter("UTF is no tracker's project", |t| t.0.0 != "UTF")
+        .prop_map(|((project, key), kind, progress, assignee, created_at, resolved_at, parent, deleted)| {
+            FactBody::Ticket(TicketFact {
+                ticket_key: key.into(),
+                project: project.into(),
+                title: format!("{kind} {key}").into(),
+                kind: kind.into(),
+                status: progress.word().to_uppercase().into(),
+                progress,
+                priority: None,
+                labels: "".into(),
+                reporter: None,
+                assignee,
+                parent_key: parent.map(|p| p.1.into()),
+                estimate_secs: None,
+                created_at,
+                resolved_at,
+                url: None,
+                deleted,
+            })
+        })
+}
+
+fn commits() -> impl Strategy<Value = FactBody> {
+    let repo = prop::sample::select(vec!["o/r", "o/s"]);
+    (repo, sha(), some_person(), some_at(), some_at(), prop::option::of(0i64..9), prop::bool::weighted(0.2)).prop_map(
+        |(repo, sha, author, authored_at, committed_at, lines, deleted)| {
+            FactBody::Commit(CommitFact {
+                repo: repo.into(),
+                sha: sha.into(),
+                author,
+                committer: None,
+                authored_at,
+                committed_at,
+                subject: "change".into(),
+                parent_count: lines,
+                added_lines: lines,
+                deleted_lines: lines,
+                changed_files: lines,
+                deleted,
+            })
+        },
+    )
+}
+
+fn pull_requests() -> impl Strategy<Value = FactBody> {
+    let state = prop::sample::select(PullRequestState::ALL.to_vec());
+    (pull(), state, some_person(), some_at(), some_at(), prop::bool::weighted(0.1)).prop_map(
+        |(number, state, author, created_at, merged_at, deleted)| {
+            FactBody::PullRequest(PullRequestFact {
+                pull_request: format!("o/r#{number}").into(),
+                repo: "o/r".into(),
+                number,
+                title: format!("Pull request {number}").into(),
+                state,
+                draft: false,
+                author,
+                head_branch: "topic".into(),
+                head_sha: "x".into(),
+                base_branch: "main".into(),
+                merge_sha: None,
+                created_at,
+                merged_at,
+                closed_at: None,
+                added_lines: None,
+                deleted_lines: None,
+                changed_files: None,
+                url: None,
+                deleted,
+            })
+        },
+    )
+}
+
+fn reviews() -> impl Strategy<Value = FactBody> {
+    (0u8..4, pull(), some_person(), some_at(), prop::bool::weighted(0.2)).prop_map(
+        |(n, number, reviewer, submitted_at, deleted)| {
+            FactBody::Review(ReviewFact {
+                review: format!("review {n}").into(),
+                pull_request: format!("o/r#{number}").into(),
+                reviewer,
+                state: "approved".into(),
+                submitted_at,
+                deleted,
+            })
+        },
+    )
+}
+
+fn runs() -> impl Strategy<Value = FactBody> {
+    let state = prop::sample::select(RunState::ALL.to_vec());
+    let deployment = (0u8..3, sha(), state, some_at(), some_at(), prop::bool::weighted(0.1)).prop_map(
+        |(n, sha, state, created_at, finished_at, deleted)| {
+            FactBody::Deployment(DeploymentFact {
+                deployment: format!("o/r/deployments/{n}").into(),
+                repo: "o/r".into(),
+                sha: sha.into(),
+                environment: "production".into(),
+                state,
+                creator: None,
+                created_at,
+                finished_at,
+                url: None,
+                deleted,
+            })
+        },
+    );
+    let incident = (0u8..2, some_at(), some_at(), prop::option::of(ticket_key()), prop::bool::weighted(0.1)).prop_map(
+        |(n, opened_at, resolved_at, ticket, deleted)| {
+            FactBody::Incident(IncidentFact {
+                incident: format!("incident {n}").into(),
+                title: "It broke".into(),
+                severity: None,
+                ticket_key: ticket.map(|t| t.1.into()),
+                opened_at,
+                resolved_at,
+                url: None,
+                deleted,
+            })
+        },
+    );
+    prop_oneof![deployment, incident]
+}
+
+fn mention() -> impl Strategy<Value = (EvidenceKind, (&'static str, &'static str))> + Clone {
+    (prop::sample::select(vec![EvidenceKind::TitleKey, EvidenceKind::BodyKey, EvidenceKind::CommitKey]), ticket_key())
+}
+
+fn relations() -> impl Strategy<Value = FactBody> {
+    (
+        prop::sample::select(EdgeKind::ALL.to_vec()),
+        any::<bool>(),
+        sha(),
+        pull(),
+        ticket_key(),
+        prop::bool::weighted(0.3),
+    )
+        .prop_map(|(edge, of_commit, sha, number, ticket, deleted)| {
+            let (src_kind, src_id) =
+                if of_commit { (EntityKind::Commit, sha) } else { (EntityKind::PullRequest, format!("o/r#{number}")) };
+            FactBody::Relation(RelationFact {
+                edge,
+                src_kind,
+                src_id: src_id.into(),
+                dst_kind: EntityKind::Ticket,
+                dst_id: ticket.1.into(),
+                deleted,
+            })
+        })
+}
+
+fn activities() -> impl Strategy<Value = FactBody> {
+    let kind = prop::sample::select(vec![ActivityKind::Comment, ActivityKind::Transition, ActivityKind::Worklog]);
+    (
+        0u8..5,
+        kind,
+        some_person(),
+        any::<bool>(),
+        ticket_key(),
+        pull(),
+        at(),
+        prop::option::of(-10i64..9_000),
+        prop::bool::weighted(0.2),
+    )
+        .prop_map(|(n, kind, person, on_ticket, ticket, number, acted_at, spent_secs, deleted)| {
+            let (subject_kind, subject_id) = if on_ticket {
+                (EntityKind::Ticket, ticket.1.to_owned())
+            } else {
+                (EntityKind::PullRequest, format!("o/r#{number}"))
+            };
+            FactBody::Activity(ActivityFact {
+                activity: n.to_string().into(),
+                kind,
+                person,
+                subject_kind,
+                subject_id: subject_id.into(),
+                acted_at,
+                spent_secs,
+                detail: None,
+                deleted,
+            })
+        })
+}
+
+fn reports() -> impl Strategy<Value = FactBody> {
+    (person(), prop::sample::select(Verb::ALL.to_vec()), ticket_key(), prop::option::of((any::<bool>(), sha(), pull())))
+        .prop_map(|(person, verb, (project, key), artifact)| {
+            let (artifact_kind, artifact_id) = match artifact {
+                Some((true, sha, _)) => (Some(EntityKind::Commit), Some(sha.into())),
+                Some((false, _, number)) => (Some(EntityKind::PullRequest), Some(format!("o/r#{number}").into())),
+                None => (None, None),
+            };
+            FactBody::Report(ReportFact {
+                person,
+                verb,
+                project: project.into(),
+                ticket_key: key.into(),
+                artifact_kind,
+                artifact_id,
+                environment: (verb == Verb::Deploy).then(|| "production".into()),
+            })
+        })
+}
+
+fn settings() -> impl Strategy<Value = FactBody> {
+    let entry = prop::sample::select(vec![
+        ("project", "UTF", ""),
+        ("project", "SHOP", ""),
+        ("currency", "", "EUR"),
+        ("currency", "", "USD"),
+        ("day_rate_minor", "", "60000"),
+        ("day_rate_minor", "", "a lot"),
+        ("day_rate_minor", "PAY", "77777"),
+        ("cost_centre", "SHOP", "CC-1"),
+        ("classification", "story", "capitalize"),
+        ("classification", "bug", "expense"),
+    ]);
+    (entry, prop::bool::weighted(0.2)).prop_map(|((name, key, value), deleted)| {
+        FactBody::Setting(SettingFact { name: name.into(), key: key.into(), value: value.into(), deleted })
+    })
+}
+
+fn accounts() -> impl Strategy<Value = FactBody> {
+    (person(), prop::sample::select(vec!["github", "jira"]), prop::bool::weighted(0.1)).prop_map(
+        |(person, source, bot)| {
+            FactBody::Account(AccountFact { person, source: source.into(), kind: "login".into(), bot })
+        },
+    )
+}
+
+/// A signal states a version of one thing, and where that is an artifact the keys found in it.
+fn stated() -> impl Strategy<Value = Vec<Stated>> {
+    let body = prop_oneof![
+        3 => tickets(), 3 => commits(), 3 => pull_requests(), 2 => reviews(), 2 => runs(), 2 => relations(),
+        3 => activities(), 3 => reports(), 2 => settings(), 1 => accounts(),
+    ];
+    (at(), body, prop::collection::vec(mention(), 0..3)).prop_map(|(at, body, mentions)| {
+        let artifact = match &body {
+            FactBody::Commit(c) if !c.deleted => Some((EntityKind::Commit, c.sha.clone())),
+            FactBody::PullRequest(p) => Some((EntityKind::PullRequest, p.pull_request.clone())),
+            _ => None,
+        };
+        let mut facts = vec![(at, body)];
+        if let Some((artifact_kind, artifact_id)) = artifact {
+            for (kind, (project, key)) in mentions {
+                let mention = MentionFact {
+                    artifact_kind,
+                    artifact_id: artifact_id.clone(),
+                    kind,
+                    project: project.into(),
+                    ticket_key: key.into(),
+                };
+                let mention = (at, FactBody::Mention(mention));
+                if !facts.contains(&mention) {
+                    facts.push(mention);
+                }
+            }
+        }
+        facts
+    })
+}
+
+/// A history: signals, each rejected in part or not.
+fn history(signals: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Signal>> {
+    prop::collection::vec((stated(), prop::bool::weighted(0.05)), signals).prop_map(|signals| {
+        (0..).zip(signals).map(|(n, (facts, rejected))| judge::signal(n, &facts, rejected)).collect()
+    })
+}
+
+fn placed(signals: &[Signal]) -> Vec<(LogPosition, Signal)> {
+    (0..).zip(signals).map(|(offset, s)| (LogPosition { partition: 0, offset }, s.clone())).collect()
+}
+
+/// All tables after the signals came in these batches.
+fn run(batches: &[Vec<(LogPosition, Signal)>], workers: usize, each: &mut dyn FnMut(&EpochDelta, &Tables)) -> Tables {
+    let (job, deltas) = judge::job(workers, &Model::shipped());
+    let mut epoch = 0;
+    let mut tables = Tables::default();
+    let mut lower = Epoch(0);
+    for batch in batches {
+        epoch += batch.len().max(1) as u64;
+        job.push(Epoch(epoch), vec![epoch], batch.clone()).expect("the job runs");
+        let delta = deltas.recv().expect("the epoch closes");
+        assert_eq!((delta.lower, delta.upper), (lower, Epoch(epoch)), "intervals tile time");
+        lower = delta.upper;
+        tables.apply(&delta);
+        each(&delta, &tables);
+    }
+    job.finish().expect("no worker died");
+    tables
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime")
+}
+
+/// Base rows of the tables, to restore or to retract.
+fn base(tables: &Tables) -> Base {
+    use flowsync_schemas::{
+        Record,
+        fact::{FACT_TABLES, REJECTS, RejectFact, SIGNALS, SignalFact},
+    };
+    let facts = (0..)
+        .zip(FACT_TABLES)
+        .flat_map(|(i, spec)| tables.rows(spec.name).into_iter().map(move |row| Fact::from_row(i, &row)))
+        .collect::<Result<_, _>>()
+        .expect("rows of facts are facts");
+    let signals = tables.rows(SIGNALS.name).iter().map(|r| SignalFact::from_values(r)).collect::<Result<_, _>>();
+    let rejects = tables.rows(REJECTS.name).iter().map(|r| RejectFact::from_values(r)).collect::<Result<_, _>>();
+    Base { facts, signals: signals.expect("signals"), rejects: rejects.expect("rejects") }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// I5: at every epoch every view equals its oracle; I2: redelivered signals change nothing.
+    #[test]
+    fn every_view_equals_its_oracle_at_every_epoch(signals in history(1..60), cuts in prop::collection::vec(1usize..20, 6)) {
+        let runtime = runtime();
+        let mut rest = placed(&signals);
+        let mut batches = Vec::new();
+        for cut in cuts {
+            let batch: Vec<_> = rest.drain(..cut.min(rest.len())).collect();
+            // Every second delivery comes again with the next batch.
+            rest.extend(batch.iter().step_by(2).cloned());
+            batches.push(batch);
+        }
+        let model = Model::shipped();
+        let mut failed = None;
+        run(&batches, 1, &mut |delta, tables| {
+            if failed.is_none() {
+                failed = runtime.block_on(judge::verdict(tables, &model)).err().map(|e| format!("epoch {}: {e}", delta.upper));
+            }
+        });
+        prop_assert!(failed.is_none(), "{}", failed.unwrap_or_default());
+    }
+
+    /// I3: any order, batching, duplication and worker count gives the same rows.
+    #[test]
+    fn order_batches_duplicates_and_workers_do_not_matter(
+        signals in history(1..60), order in any::<u64>(), size in 1usize..25, workers in 1usize..5,
+    ) {
+        let plain = run(&[placed(&signals)], 1, &mut |_, _| {});
+        let mut shuffled = placed(&signals);
+        let mut state = order | 1;
+        for i in (1..shuffled.len()).rev() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            shuffled.swap(i, (state >> 33) as usize % (i + 1));
+        }
+        let batches: Vec<Vec<_>> = shuffled.chunks(size).map(|c| c.iter().chain(c.first()).cloned().collect()).collect();
+        let other = run(&batches, workers, &mut |_, _| {});
+        prop_assert_eq!(plain.difference(&other), Vec::<String>::new());
+    }
+
+    /// I5: when everything is retracted every table is empty. I6: base rows alone give the same views again.
+    #[test]
+    fn retraction_empties_and_restoring_repeats(signals in history(1..50), workers in 1usize..3) {
+        let tables = run(&[placed(&signals)], workers, &mut |_, _| {});
+        let base_names: Vec<_> = flowsync_schemas::fact::base_tables().map(|t| t.name).collect();
+        let mut views = tables.clone();
+        views.0.retain(|name, _| !base_names.contains(name));
+        let end = Epoch(signals.len() as u64);
+
+        let (job, deltas) = judge::job(workers, &Model::shipped());
+        job.restore(end, vec![end.0], base(&tables)).expect("the job runs");
+        let mut restored = Tables::default();
+        restored.apply(&deltas.recv().expect("the epoch closes"));
+        prop_assert_eq!(restored.difference(&views), Vec::<String>::new());
+
+        // A signal that was restored is known: its redelivery changes nothing.
+        job.push(Epoch(end.0 + 1), vec![end.0], placed(&signals)).expect("the job runs");
+        let again = deltas.recv().expect("the epoch closes");
+        prop_assert!(again.changes.is_empty(), "{:?}", again.changes);
+
+        job.retract(Epoch(end.0 + 2), vec![end.0], base(&tables)).expect("the job runs");
+        let mut empty = tables;
+        empty.apply(&deltas.recv().expect("the epoch closes"));
+        prop_assert_eq!(empty.difference(&Tables::default()), Vec::<String>::new());
+        job.finish().expect("no worker died");
+    }
+
+    /// The shares of a person-day sum to exactly one, whatever happened on it.
+    #[test]
+    fn effort_conserves_every_persons_day(signals in history(1..80)) {
+        let tables = run(&[placed(&signals)], 1, &mut |_, _| {});
+        let mut days = std::collections::BTreeMap::<_, i64>::new();
+        for row in tables.rows("effort") {
+            *days.entry((row[0].clone(), row[1].clone())).or_default() += row[3].as_int().unwrap_or_default();
+        }
+        for (day, sum) in days {
+            prop_assert_eq!(sum, 1_000_000, "{:?}", day);
+        }
+    }
+}
+
+/// The judge is no rubber stamp: a table that differs in one value is found.
+#[test]
+fn the_judge_finds_a_wrong_view() {
+    let ticket =
+        FactBody::Setting(SettingFact { name: "project".into(), key: "SHOP".into(), value: "".into(), deleted: false });
+    let account = AccountFact { person: PersonId(1), source: "github".into(), kind: "login".into(), bot: false };
+    let signals = [judge::signal(1, &[(Micros(1), ticket), (Micros(1), FactBody::Account(account))], false)];
+    let mut tables = run(&[placed(&signals)], 1, &mut |_, _| {});
+    let model = Model::shipped();
+    assert_eq!(runtime().block_on(judge::verdict(&tables, &model)), Ok(()));
+    let people = tables.0.get_mut("people").expect("one person");
+    let (mut row, count) = people.pop_first().expect("one person");
+    row[3] = flowsync_schemas::Value::Bool(true);
+    people.insert(row, count);
+    let found = runtime().block_on(judge::verdict(&tables, &model)).expect_err("a wrong row");
+    assert!(found.starts_with("people"), "{found}");
+}
+
+#[test]
+fn epochs_must_grow() {
+    let (job, _deltas) = judge::job(1, &Model::shipped());
+    job.push(Epoch(2), vec![2], vec![]).expect("the first");
+    assert!(matches!(job.push(Epoch(2), vec![2], vec![]), Err(job::JobError::Order { .. })));
+}

@@ -1,0 +1,349 @@
+//! The data directory: where everything is, who may write, and the tenant's key.
+//!
+//! Invariants: one writer, told by a lock that the operating system lifts when the process ends, however it ends; a
+//! second writer is told who holds it. Readers take no lock. The tenant's key is made once, from the system's randomness, and
+//! is whole or absent: every pseudonym hangs on it (I8). What holds raw identities (`log`, `vault`, `keys`) is closed to
+//! other users.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Read, Seek, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Mutex,
+    time::Duration,
+};
+
+use flowsync_schemas::{Micros, Pseudonymizer};
+use serde::{Deserialize, Serialize};
+
+use crate::lock;
+
+/// Attempts at the lock, 50 ms apart: a reader that asks who writes touches it for a moment.
+const LOCK_ATTEMPTS: u32 = 6;
+
+/// Who writes to a data directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Process id.
+    pub pid: u32,
+    /// What it was started as.
+    pub command: String,
+    /// Since when.
+    pub since: Micros,
+    /// Where it serves HTTP, once it does.
+    pub listen: Option<String>,
+}
+
+/// Why the data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// Somebody else writes.
+    #[error("{} is in use by {}: stop that process, or use another directory with --dir", path.display(), describe(holder))]
+    Held {
+        /// The directory.
+        path: PathBuf,
+        /// Who, where it could be read.
+        holder: Option<Holder>,
+    },
+    /// There is nothing to read.
+    #[error(
+        "there is no FlowSync data in {}: fill it with `flowsync demo` or `flowsync import`, or name another directory with --dir",
+        path.display()
+    )]
+    NoData {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The tenant's key is damaged.
+    #[error(
+        "{} is {bytes} bytes long, not 32: restore it from a backup. Another key would make every person somebody else",
+        path.display()
+    )]
+    Key {
+        /// The key file.
+        path: PathBuf,
+        /// Its length.
+        bytes: usize,
+    },
+    /// The file system refuses.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// What was touched.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+impl DataDirError {
+    /// Whether another process holds the directory.
+    pub fn is_held(&self) -> bool {
+        matches!(self, DataDirError::Held { .. })
+    }
+
+    /// Whether there is no data yet.
+    pub fn is_no_data(&self) -> bool {
+        matches!(self, DataDirError::NoData { .. })
+    }
+}
+
+fn describe(holder: &Option<Holder>) -> String {
+    match holder {
+        Some(Holder { pid, command, since, .. }) => format!("`{command}` (process {pid}, since {since})"),
+        None => "another process".to_owned(),
+    }
+}
+
+/// A data directory, open for reading or as its one writer.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    /// The writer's lock and what it says of itself.
+    lock: Option<Mutex<(File, Holder)>>,
+}
+
+impl DataDir {
+    /// Opens the directory as its one writer, and creates what is missing. `who` is told to others: the command line.
+    ///
+    /// # Errors
+    /// Where another process writes, or the file system refuses.
+    pub fn open_writer(path: &Path, who: &str) -> Result<Self, DataDirError> {
+        create_dir(path, 0o755)?;
+        let at = path.join("lock");
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&at).map_err(failed(&at))?;
+        let mut attempt = 1;
+        while let Err(error) = file.try_lock() {
+            match error {
+                TryLockError::Error(source) => return Err(DataDirError::Io { path: at, source }),
+                TryLockError::WouldBlock if attempt == LOCK_ATTEMPTS => {
+                    return Err(DataDirError::Held { path: path.to_owned(), holder: read_holder(&file) });
+                }
+                TryLockError::WouldBlock => std::thread::sleep(Duration::from_millis(50)),
+            }
+            attempt += 1;
+        }
+        let holder = Holder { pid: std::process::id(), command: who.to_owned(), since: crate::now(), listen: None };
+        write_holder(&file, &holder).map_err(failed(&at))?;
+        let dir = Self { path: path.to_owned(), lock: Some(Mutex::new((file, holder))) };
+        for private in [dir.log(), dir.vault(), dir.keys()] {
+            create_dir(&private, 0o700)?;
+        }
+        for open in [dir.tables(), dir.manifests(), dir.git(), dir.feed()] {
+            create_dir(&open, 0o755)?;
+        }
+        dir.make_key()?;
+        Ok(dir)
+    }
+
+    /// Opens the directory for reading, beside a writer or without one.
+    ///
+    /// # Errors
+    /// Where there is no data.
+    pub fn open_reader(path: &Path) -> Result<Self, DataDirError> {
+        let dir = Self { path: path.to_owned(), lock: None };
+        if dir.key_file().is_file() { Ok(dir) } else { Err(DataDirError::NoData { path: dir.path }) }
+    }
+
+    /// Tells others where this writer serves HTTP.
+    ///
+    /// # Errors
+    /// Where the file system refuses. Does nothing for a reader.
+    pub fn set_listen(&self, address: &str) -> Result<(), DataDirError> {
+        let Some(held) = &self.lock else { return Ok(()) };
+        let (file, holder) = &mut *lock(held);
+        holder.listen = Some(address.to_owned());
+        write_holder(file, holder).map_err(failed(&self.path.join("lock")))
+    }
+
+    /// The process that writes at this moment, if one does.
+    ///
+    /// # Errors
+    /// Where the file system refuses.
+    pub fn holder(&self) -> Result<Option<Holder>, DataDirError> {
+        if let Some(held) = &self.lock {
+            return Ok(Some(lock(held).1.clone()));
+        }
+        let at = self.path.join("lock");
+        let file = match File::open(&at) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(DataDirError::Io { path: at, source }),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(None),
+            Err(TryLockError::WouldBlock) => Ok(read_holder(&file)),
+            Err(TryLockError::Error(source)) => Err(DataDirError::Io { path: at, source }),
+        }
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Folder of the embedded log.
+    pub fn log(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    /// Folder of the tables, one folder each.
+    pub fn tables(&self) -> PathBuf {
+        self.path.join("tables")
+    }
+
+    /// Folder of the manifests.
+    pub fn manifests(&self) -> PathBuf {
+        self.path.join("manifests")
+    }
+
+    /// Folder of the identity vault.
+    pub fn vault(&self) -> PathBuf {
+        self.path.join("vault")
+    }
+
+    /// Folder of the importer's state, by repository.
+    pub fn git(&self) -> PathBuf {
+        self.path.join("git")
+    }
+
+    /// Folder of the epoch marks and of what live feeds need to resume.
+    pub fn feed(&self) -> PathBuf {
+        self.path.join("feed")
+    }
+
+    fn keys(&self) -> PathBuf {
+        self.path.join("keys")
+    }
+
+    fn key_file(&self) -> PathBuf {
+        self.keys().join("tenant.key")
+    }
+
+    /// Makes pseudonyms under the tenant's key.
+    ///
+    /// # Errors
+    /// Where the key cannot be read or is damaged.
+    pub fn pseudonymizer(&self) -> Result<Pseudonymizer, DataDirError> {
+        let path = self.key_file();
+        let bytes = fs::read(&path).map_err(failed(&path))?;
+        match <&[u8; 32]>::try_from(bytes.as_slice()) {
+            Ok(key) => Ok(Pseudonymizer::new(key)),
+            Err(_) => Err(DataDirError::Key { path, bytes: bytes.len() }),
+        }
+    }
+
+    /// Makes the key where there is none: whole and on the disk before it has its name.
+    fn make_key(&self) -> Result<(), DataDirError> {
+        let path = self.key_file();
+        if path.exists() {
+            return Ok(());
+        }
+        let new = path.with_extension("new");
+        let make = || {
+            let mut key = [0; 32];
+            getrandom::fill(&mut key).map_err(|e| io::Error::other(e.to_string()))?;
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+            file.write_all(&key)?;
+            file.sync_all()?;
+            fs::rename(&new, &path)?;
+            for dir in [self.keys(), self.path.clone()] {
+                File::open(dir)?.sync_all()?;
+            }
+            Ok(())
+        };
+        make().map_err(failed(&path))
+    }
+}
+
+fn failed(path: &Path) -> impl Fn(io::Error) -> DataDirError + use<> {
+    let path = path.to_owned();
+    move |source| DataDirError::Io { path: path.clone(), source }
+}
+
+fn create_dir(path: &Path, mode: u32) -> Result<(), DataDirError> {
+    DirBuilder::new().recursive(true).mode(mode).create(path).map_err(failed(path))
+}
+
+fn write_holder(mut file: &File, holder: &Holder) -> io::Result<()> {
+    let text = serde_json::to_vec(holder)?;
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(&text)
+}
+
+fn read_holder(mut file: &File) -> Option<Holder> {
+    let mut text = String::new();
+    // Written in two steps: a reader in between looks again.
+    for _ in 0..3 {
+        text.clear();
+        file.rewind().ok()?;
+        file.take(64 << 10).read_to_string(&mut text).ok()?;
+        if let Ok(holder) = serde_json::from_str(&text) {
+            return Some(holder);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::os::unix::fs::PermissionsExt;
+
+    use flowsync_schemas::id::Account;
+
+    use super::*;
+
+    #[test]
+    fn a_second_writer_is_told_who_holds_it() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("new/data");
+        let writer = DataDir::open_writer(&path, "flowsync run").unwrap();
+        let error = DataDir::open_writer(&path, "flowsync import").unwrap_err();
+        assert!(error.is_held(), "{error}");
+        let text = error.to_string();
+        for part in ["`flowsync run`", &format!("process {}", std::process::id()), "since 20", "--dir"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        drop(writer);
+        let writer = DataDir::open_writer(&path, "flowsync import").unwrap();
+        assert_eq!(writer.holder().unwrap().unwrap().command, "flowsync import");
+    }
+
+    #[test]
+    fn readers_take_no_lock_and_see_where_the_writer_listens() {
+        let root = tempfile::tempdir().unwrap();
+        let error = DataDir::open_reader(root.path()).unwrap_err();
+        assert!(error.is_no_data() && error.to_string().contains("flowsync demo"), "{error}");
+        let writer = DataDir::open_writer(root.path(), "flowsync run --listen [::1]:0").unwrap();
+        let reader = DataDir::open_reader(root.path()).unwrap();
+        writer.set_listen("127.0.0.1:4711").unwrap();
+        assert_eq!(reader.holder().unwrap().unwrap().listen.as_deref(), Some("127.0.0.1:4711"));
+        writer.set_listen("[::1]:1").unwrap();
+        assert_eq!(reader.holder().unwrap(), writer.holder().unwrap());
+        drop(writer);
+        assert_eq!(reader.holder().unwrap(), None, "what a dead writer left behind says nothing");
+    }
+
+    #[test]
+    fn the_key_is_made_once_and_private() {
+        let root = tempfile::tempdir().unwrap();
+        let mail = Account::Email("ada@example.org");
+        let first = DataDir::open_writer(root.path(), "a").unwrap().pseudonymizer().unwrap().person(&mail);
+        let dir = DataDir::open_writer(root.path(), "b").unwrap();
+        assert_eq!(dir.pseudonymizer().unwrap().person(&mail), first);
+        assert_eq!(DataDir::open_reader(root.path()).unwrap().pseudonymizer().unwrap().person(&mail), first);
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&dir.key_file()), 0o600);
+        assert_eq!([dir.keys(), dir.vault(), dir.log()].map(|p| mode(&p)), [0o700; 3]);
+        fs::write(dir.key_file(), b"short").unwrap();
+        assert!(dir.pseudonymizer().unwrap_err().to_string().contains("backup"));
+        let other = tempfile::tempdir().unwrap();
+        let other = DataDir::open_writer(other.path(), "c").unwrap();
+        assert_ne!(other.pseudonymizer().unwrap().person(&mail), first);
+    }
+}

@@ -1,0 +1,182 @@
+//! The log: an ordered, partitioned, durable list of raw signals behind one trait.
+//!
+//! Invariants, held by the conformance suite over every transport:
+//! - **I1** what `append` returned is durable: it survives `kill -9` and power loss, and is readable from then on.
+//! - **I2** a signal id is in the log once: a redelivery gets the position of the first delivery.
+//! - Offsets of a partition start at 0 and have no gaps; a position never changes its signal.
+//! - **I9** reads are bounded by records and bytes, and always make progress.
+//! - **I10** damage is an error that names partition and offset, never a panic and never a wrong signal.
+//!
+//! A transport knows nothing of connectors or facts: it keeps bytes.
+
+#[cfg(test)]
+pub(crate) mod conformance;
+mod embedded;
+mod record;
+
+use std::{io, path::PathBuf, time::Duration};
+
+pub use embedded::EmbeddedLog;
+use flowsync_schemas::{LogPosition, Signal};
+
+/// Where a signal is, and whether it was there before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Its position.
+    pub position: LogPosition,
+    /// Whether the log had it already: the same delivery came twice.
+    pub duplicate: bool,
+}
+
+/// A log of signals. All methods may block; callers in async code hand over to a thread.
+pub trait Log: Send + Sync {
+    /// Appends the signals in order, all or none; durable when it returns (I1). One answer a signal, in order. A signal
+    /// whose id the log has, or that is twice in `signals`, is not appended again (I2).
+    ///
+    /// # Errors
+    /// None of the signals is acknowledged; see [`LogError::is_retryable`] for whether to try again.
+    fn append(&self, signals: &[Signal]) -> Result<Vec<Appended>, LogError>;
+
+    /// Signals of one partition from `from` on, in order: at most `records_max`, and at most `bytes_max` bytes as stored,
+    /// but at least one where there is one and `records_max` is not 0. Empty at the end.
+    ///
+    /// # Errors
+    /// Where the partition does not exist or a record cannot be read.
+    fn read(
+        &self,
+        from: LogPosition,
+        records_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<(LogPosition, Signal)>, LogError>;
+
+    /// The signal at a position; none past the end.
+    ///
+    /// # Errors
+    /// Where the partition does not exist or the record cannot be read.
+    fn get(&self, at: LogPosition) -> Result<Option<Signal>, LogError>;
+
+    /// The end of every partition: the offset of its next signal.
+    ///
+    /// # Errors
+    /// Where the transport cannot be reached.
+    fn ends(&self) -> Result<Vec<u64>, LogError>;
+
+    /// Waits until some partition is longer than `ends` says: true as soon as one is, false after `timeout`.
+    fn wait(&self, ends: &[u64], timeout: Duration) -> bool;
+}
+
+/// Why the log could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// Too little space: nothing is written, so that the store stays whole.
+    #[error(
+        "{path} has {free_bytes} bytes free and the log keeps {free_bytes_min} in reserve: free space or move the data \
+         directory; nothing is accepted until then"
+    )]
+    Full {
+        /// Folder of the log.
+        path: PathBuf,
+        /// Space left.
+        free_bytes: u64,
+        /// Space that must stay free.
+        free_bytes_min: u64,
+    },
+    /// Another process has the log open.
+    #[error("the log in {path} is open in another process: ask that process, or stop it")]
+    Locked {
+        /// Folder of the log.
+        path: PathBuf,
+    },
+    /// A record, or what is around it, is damaged.
+    #[error(
+        "the log is damaged at partition {} offset {}: {detail}. Stop the process, restore the log's folder from a \
+         backup, and have the senders redeliver what came later; views need no repair",
+        at.partition, at.offset
+    )]
+    Corrupt {
+        /// The record, or the first one that could not be reached.
+        at: LogPosition,
+        /// What was found.
+        detail: String,
+    },
+    /// The log as a whole cannot be opened because its files do not fit together.
+    #[error(
+        "the log in {path} cannot be recovered: {detail}. Restore the folder from a backup, and have the senders \
+         redeliver what came later; views need no repair"
+    )]
+    Unrecoverable {
+        /// Folder of the log.
+        path: PathBuf,
+        /// What was found.
+        detail: String,
+    },
+    /// A record that a newer build wrote.
+    #[error(
+        "partition {} offset {} has record format {found}, this build reads up to {known}: use the newer build",
+        at.partition, at.offset
+    )]
+    Newer {
+        /// The record.
+        at: LogPosition,
+        /// Its format.
+        found: u8,
+        /// The newest format that this build reads.
+        known: u8,
+    },
+    /// A signal larger than a record may be.
+    #[error("signal {signal} is {bytes} bytes as stored; a record holds at most {bytes_max}")]
+    TooLarge {
+        /// Its id.
+        signal: flowsync_schemas::SignalId,
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// A partition that the log does not have.
+    #[error("the log has {partitions} partitions and no partition {partition}")]
+    Partition {
+        /// The one asked for.
+        partition: u32,
+        /// How many there are.
+        partitions: u32,
+    },
+    /// A write or fsync failed: nobody can say what of it is on the disk until the log is opened anew.
+    #[error("the log in {path} stopped after a failed write ({detail}): restart the process, and check the disk")]
+    Halted {
+        /// Folder of the log.
+        path: PathBuf,
+        /// What failed.
+        detail: String,
+    },
+    /// Any other failure of the file system.
+    #[error("the log in {path}: {source}")]
+    Io {
+        /// Folder of the log.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+impl LogError {
+    /// Whether the same call can succeed later in the same process.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, LogError::Full { .. } | LogError::Locked { .. })
+    }
+
+    /// Whether space ran out.
+    pub fn is_full(&self) -> bool {
+        matches!(self, LogError::Full { .. })
+    }
+
+    /// Whether stored bytes are damaged.
+    pub fn is_corrupt(&self) -> bool {
+        matches!(self, LogError::Corrupt { .. } | LogError::Unrecoverable { .. })
+    }
+
+    /// Whether the process must be restarted before the log takes anything again.
+    pub fn is_halted(&self) -> bool {
+        matches!(self, LogError::Halted { .. })
+    }
+}

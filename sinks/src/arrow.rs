@@ -1,0 +1,242 @@
+//! Rows as Arrow columns, and back; a table's columns as Arrow and as Delta schema.
+//!
+//! The mapping is part of the public format: `Bool` → `Boolean`, `Int` → `Int64`, `Text` → `Utf8`, `Timestamp` →
+//! `Timestamp(µs, "UTC")`, `Date` → `Date32`. Bad rows are errors that name table and column, never panics (I10).
+//!
+//! Must not know: files, Delta transactions, epochs.
+
+use std::{collections::HashMap, sync::Arc};
+
+use arrow::{
+    array::{
+        Array, ArrayRef, AsArray, BooleanBuilder, Date32Builder, Int64Builder, StringBuilder,
+        TimestampMicrosecondBuilder,
+    },
+    datatypes::{DataType, Date32Type, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType},
+    record_batch::RecordBatch,
+};
+use deltalake_core::kernel::{DataType as DeltaType, StructField, StructType};
+use flowsync_schemas::{Birth, ColumnKind, ColumnSpec, Row, TableSpec, Value};
+
+use crate::SinkError;
+
+/// The shape of one table: what its specification says, resolved and checked once.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    /// Name of the table.
+    pub name: &'static str,
+    /// The columns.
+    pub columns: Vec<ColumnSpec>,
+    /// Positions of the key columns.
+    pub key: Vec<usize>,
+    /// Position of the column that orders the table, for tables that follow time.
+    pub birth: Option<usize>,
+    /// The Arrow schema of its files.
+    pub schema: SchemaRef,
+}
+
+impl Shape {
+    /// Resolves a specification.
+    pub fn new(spec: &TableSpec) -> Result<Self, SinkError> {
+        let wrong = |reason: String| SinkError::Spec { table: spec.name.to_owned(), reason };
+        let columns = (spec.columns)();
+        let key = spec.key_indices();
+        if key.is_empty() || key.len() != spec.key.len() {
+            return Err(wrong(format!("the key {:?} is empty or names a missing column", spec.key)));
+        }
+        let birth = match spec.birth {
+            Birth::Timeless => None,
+            Birth::Month(name) => Some(
+                columns
+                    .iter()
+                    .position(|c| c.name == name && matches!(c.kind, ColumnKind::Timestamp | ColumnKind::Date))
+                    .ok_or_else(|| wrong(format!("birth column {name:?} is no timestamp or date column")))?,
+            ),
+        };
+        let fields: Vec<Field> = columns.iter().map(field).collect();
+        Ok(Self { name: spec.name, columns, key, birth, schema: Arc::new(Schema::new(fields)) })
+    }
+
+    /// The rows as columns, in the order given.
+    pub fn to_batch(&self, rows: &[&Row]) -> Result<RecordBatch, SinkError> {
+        if let Some(row) = rows.iter().find(|row| row.len() != self.columns.len()) {
+            return Err(self.misfit(0, format!("a row of {} values for {} columns", row.len(), self.columns.len())));
+        }
+        let columns = (0..self.columns.len()).map(|at| self.to_column(at, rows)).collect::<Result<Vec<_>, _>>()?;
+        RecordBatch::try_new(self.schema.clone(), columns).map_err(|e| self.misfit(0, e.to_string()))
+    }
+
+    fn to_column(&self, at: usize, rows: &[&Row]) -> Result<ArrayRef, SinkError> {
+        let column = &self.columns[at];
+        macro_rules! build {
+            ($builder:expr, $($pattern:pat => $value:expr),+) => {{
+                let mut builder = $builder;
+                for row in rows {
+                    match &row[at] {
+                        Value::Null if column.nullable => builder.append_null(),
+                        $($pattern => builder.append_value($value),)+
+                        other => return Err(self.misfit(at, format!("{other:?} is no {:?}", column.kind))),
+                    }
+                }
+                Arc::new(builder.finish()) as ArrayRef
+            }};
+        }
+        let len = rows.len();
+        Ok(match column.kind {
+            ColumnKind::Bool => build!(BooleanBuilder::with_capacity(len), Value::Bool(v) => *v),
+            ColumnKind::Int => build!(Int64Builder::with_capacity(len), Value::Int(v) => *v),
+            ColumnKind::Text => build!(StringBuilder::with_capacity(len, len * 16), Value::Text(v) => v),
+            ColumnKind::Timestamp => {
+                build!(TimestampMicrosecondBuilder::with_capacity(len).with_timezone("UTC"), Value::Int(v) => *v)
+            }
+            ColumnKind::Date => build!(Date32Builder::with_capacity(len), Value::Int(v) => {
+                i32::try_from(*v).map_err(|_| self.misfit(at, format!("{v} days are outside of the calendar")))?
+            }),
+        })
+    }
+
+    /// Gives columns that were read from a file this table's schema, or says why they do not have it.
+    pub fn adopt(&self, batch: &RecordBatch) -> Result<RecordBatch, String> {
+        let columns = self
+            .schema
+            .fields()
+            .iter()
+            .map(|f| batch.column_by_name(f.name()).cloned().ok_or_else(|| format!("column {} is missing", f.name())))
+            .collect::<Result<Vec<_>, _>>()?;
+        RecordBatch::try_new(self.schema.clone(), columns).map_err(|e| e.to_string())
+    }
+
+    /// The columns as rows. `batch` has this table's schema.
+    pub fn to_rows(&self, batch: &RecordBatch) -> Vec<Row> {
+        let mut rows: Vec<Vec<Value>> = vec![Vec::with_capacity(self.columns.len()); batch.num_rows()];
+        for (at, array) in batch.columns().iter().enumerate() {
+            let read = reader(array, self.columns[at].kind);
+            for (i, row) in rows.iter_mut().enumerate() {
+                row.push(if array.is_null(i) { Value::Null } else { read(i) });
+            }
+        }
+        rows.into_iter().map(Vec::into_boxed_slice).collect()
+    }
+
+    /// The key of one row, as text for messages.
+    pub fn key_text(&self, batch: &RecordBatch, row: usize) -> String {
+        let values = self.to_rows(&batch.slice(row, 1));
+        let parts: Vec<String> = self
+            .key
+            .iter()
+            .map(|at| match &values[0][*at] {
+                Value::Null => "null".to_owned(),
+                Value::Bool(v) => v.to_string(),
+                Value::Int(v) => v.to_string(),
+                Value::Text(v) => v.chars().take(80).collect(),
+            })
+            .collect();
+        parts.join(", ")
+    }
+
+    /// The columns as a Delta schema, with what they mean as comments.
+    pub fn delta_schema(&self) -> Result<StructType, SinkError> {
+        StructType::try_new(self.columns.iter().map(|c| {
+            let kind = match c.kind {
+                ColumnKind::Bool => DeltaType::BOOLEAN,
+                ColumnKind::Int => DeltaType::LONG,
+                ColumnKind::Text => DeltaType::STRING,
+                ColumnKind::Timestamp => DeltaType::TIMESTAMP,
+                ColumnKind::Date => DeltaType::DATE,
+            };
+            StructField::new(c.name, kind, c.nullable).with_metadata([("comment", comment(c))])
+        }))
+        .map_err(|e| SinkError::Spec { table: self.name.to_owned(), reason: e.to_string() })
+    }
+
+    fn misfit(&self, column: usize, reason: String) -> SinkError {
+        let column = self.columns.get(column).map_or("", |c| c.name).to_owned();
+        SinkError::Row { table: self.name.to_owned(), column, reason }
+    }
+}
+
+fn comment(column: &ColumnSpec) -> String {
+    if column.unit.is_empty() { column.doc.to_owned() } else { format!("{} Unit: {}.", column.doc, column.unit) }
+}
+
+fn field(column: &ColumnSpec) -> Field {
+    let kind = match column.kind {
+        ColumnKind::Bool => DataType::Boolean,
+        ColumnKind::Int => DataType::Int64,
+        ColumnKind::Text => DataType::Utf8,
+        ColumnKind::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        ColumnKind::Date => DataType::Date32,
+    };
+    Field::new(column.name, kind, column.nullable)
+        .with_metadata(HashMap::from([("comment".to_owned(), comment(column))]))
+}
+
+/// Reads the values of a column that has the Arrow type of its kind; the caller looks for nulls.
+pub(crate) fn reader<'a>(array: &'a ArrayRef, kind: ColumnKind) -> Box<dyn Fn(usize) -> Value + 'a> {
+    match kind {
+        ColumnKind::Bool => {
+            let array = array.as_boolean();
+            Box::new(|i| Value::Bool(array.value(i)))
+        }
+        ColumnKind::Int => {
+            let array = array.as_primitive::<Int64Type>();
+            Box::new(|i| Value::Int(array.value(i)))
+        }
+        ColumnKind::Text => {
+            let array = array.as_string::<i32>();
+            Box::new(|i| Value::Text(array.value(i).into()))
+        }
+        ColumnKind::Timestamp => {
+            let array = array.as_primitive::<TimestampMicrosecondType>();
+            Box::new(|i| Value::Int(array.value(i)))
+        }
+        ColumnKind::Date => {
+            let array = array.as_primitive::<Date32Type>();
+            Box::new(|i| Value::Int(i64::from(array.value(i))))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::tests::specs;
+
+    #[test]
+    fn rows_survive_their_columns() {
+        let shape = Shape::new(&specs::EVENTS).unwrap();
+        let rows = [specs::event("a", 1, 5), specs::event_without("b")];
+        let batch = shape.to_batch(&rows.iter().collect::<Vec<_>>()).unwrap();
+        assert_eq!(shape.to_rows(&batch), rows);
+        assert_eq!(shape.key_text(&batch, 1), "b");
+        assert_eq!(shape.adopt(&batch).unwrap(), batch);
+        assert!(shape.adopt(&batch.project(&[1]).unwrap()).unwrap_err().contains("id"));
+    }
+
+    #[test]
+    fn a_bad_row_names_its_column() {
+        let shape = Shape::new(&specs::EVENTS).unwrap();
+        let mut row = specs::event("a", 1, 5);
+        row[1] = Value::Text("x".into());
+        let text = shape.to_batch(&[&row]).unwrap_err().to_string();
+        assert!(text.contains("events") && text.contains("at"), "{text}");
+        row[1] = Value::Int(1);
+        row[0] = Value::Null;
+        assert!(shape.to_batch(&[&row]).unwrap_err().to_string().contains("column id"));
+        let short: Row = row[..2].into();
+        assert!(matches!(shape.to_batch(&[&short]), Err(SinkError::Row { .. })));
+        let mut far = specs::event("a", 1, 5);
+        far[3] = Value::Int(i64::MAX);
+        assert!(shape.to_batch(&[&far]).unwrap_err().to_string().contains("column day"));
+    }
+
+    #[test]
+    fn a_specification_is_checked() {
+        let bad_key = TableSpec { key: &["nothing"], ..specs::EVENTS };
+        assert!(matches!(Shape::new(&bad_key), Err(SinkError::Spec { .. })));
+        let bad_birth = TableSpec { birth: Birth::Month("id"), ..specs::EVENTS };
+        assert!(matches!(Shape::new(&bad_birth), Err(SinkError::Spec { .. })));
+    }
+}

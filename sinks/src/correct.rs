@@ -1,0 +1,127 @@
+//! Self-correction (I6) and rebuilding: making tables hold exactly the rows that were computed anew.
+//!
+//! Both compare, bucket by bucket and as multisets, what the files hold with what they should, and rewrite only buckets
+//! that differ. `reconcile` does it for the views at the committed epoch: the correction should be empty, and one that is
+//! not is logged and counted. `rebuild` does it for all tables at the epoch of the recomputation, and makes no judgement:
+//! the program changed, so rows may. A damaged or missing file counts as empty, and is written anew.
+//!
+//! Views whose version or columns changed are replaced: their files go, their columns are set, their rows are written,
+//! all in one Delta version, so that the epochs before stay readable.
+//!
+//! Must not know: how rows are computed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use flowsync_schemas::{EpochDelta, Manifest};
+
+use crate::{Sink, SinkError, commit::Goal, job::Mode, job::Outcome, open::now, table::Table};
+
+/// What a reconciliation found and repaired. Empty when all is as it should be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Correction {
+    /// The tables that differed, by name.
+    pub tables: BTreeMap<String, TableCorrection>,
+    /// Views that were new or of another version, and were filled: no fault.
+    pub replaced: BTreeSet<String>,
+}
+
+impl Correction {
+    /// Whether no table differed.
+    pub fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+}
+
+/// How one table differed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableCorrection {
+    /// Rows that should have been there and were not.
+    pub missing: u64,
+    /// Rows that were there and should not have been.
+    pub extra: u64,
+    /// Files that were written anew.
+    pub files: u64,
+}
+
+impl Sink {
+    /// Compares every view with `full`, which holds every row of every view (each with +1) as recomputed at exactly the
+    /// committed epoch; base tables in it are not looked at. What differs is repaired by a commit of the same epoch.
+    ///
+    /// # Errors
+    /// [`SinkError::OutOfOrder`] where `full` is of another epoch; [`SinkError::NeedsRebuild`]; as [`Sink::commit`].
+    pub async fn reconcile(&mut self, full: impl Into<Arc<EpochDelta>>) -> Result<Correction, SinkError> {
+        let full = full.into();
+        let committed = self.continued().await?;
+        if full.upper != committed.epoch {
+            let (committed, lower, upper) = (committed.epoch, full.lower, full.upper);
+            return Err(SinkError::OutOfOrder { committed, lower, upper });
+        }
+        self.unsettled = true;
+        let (outcomes, replaced) = self.compare(&full, |t| !t.base).await?;
+        let correction = judge(&outcomes, &replaced);
+        for (table, found) in &correction.tables {
+            let (missing, extra) = (found.missing, found.extra);
+            tracing::error!(table, missing, extra, "a view differed from its recomputation and is repaired");
+            metrics::counter!("flowsync_sink_corrections_total", "table" => table.clone())
+                .increment((missing + extra).max(1));
+        }
+        if correction.is_empty() && replaced.is_empty() {
+            self.unsettled = false;
+            return Ok(correction);
+        }
+        let goal = Goal { epoch: committed.epoch, positions: committed.positions.clone() };
+        self.append_and_publish(goal, outcomes, &replaced).await?;
+        Ok(correction)
+    }
+
+    /// Makes all tables, of facts and of views, hold exactly the rows of `full` (each with +1), at its epoch and
+    /// positions. Readers see the epoch before until it is done. Allowed in every standing.
+    ///
+    /// # Errors
+    /// [`SinkError::OutOfOrder`] where `full` ends before the committed epoch (the log lost signals); as
+    /// [`Sink::commit`].
+    pub async fn rebuild(&mut self, full: impl Into<Arc<EpochDelta>>) -> Result<Arc<Manifest>, SinkError> {
+        let full = full.into();
+        if self.unsettled {
+            self.settle().await?;
+        }
+        let committed = self.manifests.newest().map(|m| m.epoch).unwrap_or_default();
+        if full.upper < committed {
+            return Err(SinkError::OutOfOrder { committed, lower: full.lower, upper: full.upper });
+        }
+        self.unsettled = true;
+        let (outcomes, replaced) = self.compare(&full, |_| true).await?;
+        let goal = Goal { epoch: full.upper, positions: full.positions.clone() };
+        let manifest = self.append_and_publish(goal, outcomes, &replaced).await?;
+        tracing::info!(epoch = manifest.epoch.0, tables = manifest.tables.len(), "tables were rebuilt");
+        if let Err(error) = self.maintain(now()).await {
+            tracing::warn!(%error, "upkeep of the tables failed");
+        }
+        Ok(manifest)
+    }
+
+    async fn compare(
+        &self,
+        full: &Arc<EpochDelta>,
+        takes: impl Fn(&Table) -> bool,
+    ) -> Result<(Vec<Outcome>, BTreeSet<&'static str>), SinkError> {
+        let replaced = self.tables.values().filter(|t| takes(t) && t.stale).map(|t| t.spec.name).collect();
+        let jobs = self.mint(full, Mode::Compare, takes).await?;
+        Ok((self.write(jobs).await?, replaced))
+    }
+}
+
+fn judge(outcomes: &[Outcome], replaced: &BTreeSet<&'static str>) -> Correction {
+    let mut tables: BTreeMap<String, TableCorrection> = BTreeMap::new();
+    let differ = |o: &&Outcome| o.gone.is_some() || !o.come.is_empty();
+    for outcome in outcomes.iter().filter(|o| !replaced.contains(o.table)).filter(differ) {
+        let found = tables.entry(outcome.table.to_owned()).or_default();
+        found.missing += outcome.missing;
+        found.extra += outcome.extra;
+        found.files += outcome.come.len() as u64;
+    }
+    Correction { tables, replaced: replaced.iter().map(|t| (*t).to_owned()).collect() }
+}

@@ -1,0 +1,170 @@
+//! One data file: columns to Parquet bytes and back, and the statistics that its table lists.
+//!
+//! Rows in a file are in the order of their key, without repetition. A file that is missing, cut short, altered or out of
+//! order is an error that names it (I10), never fewer rows.
+//!
+//! Must not know: buckets, epochs, Delta transactions.
+
+use std::{cmp::Ordering, sync::Arc};
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray},
+    compute::{self, concat_batches},
+    datatypes::{Date32Type, Int64Type, TimestampMicrosecondType},
+    record_batch::RecordBatch,
+    row::{RowConverter, Rows, SortField},
+};
+use bytes::Bytes;
+use flowsync_schemas::{ColumnKind, Day, Micros};
+use parquet::{
+    arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder},
+    basic::{Compression, ZstdLevel},
+    file::properties::WriterProperties,
+};
+use serde_json::{Map, Value as Json, json};
+
+use crate::{SinkError, arrow::Shape};
+
+/// Rows in a row group: what a reader with few columns to read holds at once.
+const ROW_GROUP_ROWS: usize = 131_072;
+
+/// Longest text that statistics hold; a longer smallest or largest value is left out.
+const STATISTIC_TEXT_BYTES_MAX: usize = 128;
+
+/// The columns as a Parquet file.
+pub(crate) fn encode(shape: &Shape, batch: &RecordBatch) -> Result<Vec<u8>, SinkError> {
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_created_by(concat!("flowsync ", env!("CARGO_PKG_VERSION")).to_owned())
+        .build();
+    let write = || {
+        let mut writer = ArrowWriter::try_new(Vec::new(), shape.schema.clone(), Some(properties))?;
+        writer.write(batch)?;
+        writer.into_inner()
+    };
+    write().map_err(|e: parquet::errors::ParquetError| SinkError::Row {
+        table: shape.name.to_owned(),
+        column: String::new(),
+        reason: format!("rows cannot be written as Parquet: {e}"),
+    })
+}
+
+/// A Parquet file as columns with the table's schema, or the reason why it is none.
+pub(crate) fn decode(shape: &Shape, bytes: Bytes) -> Result<RecordBatch, String> {
+    let read = || -> Result<Vec<RecordBatch>, Box<dyn std::error::Error>> {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
+        Ok(builder.with_batch_size(ROW_GROUP_ROWS).build()?.collect::<Result<_, _>>()?)
+    };
+    let batches = read().map_err(|e| format!("cannot be read as Parquet ({e})"))?;
+    let batches = batches.iter().map(|b| shape.adopt(b)).collect::<Result<Vec<_>, _>>()?;
+    concat_batches(&shape.schema, &batches).map_err(|e| e.to_string())
+}
+
+/// Turns columns into rows of bytes that compare as the values do.
+pub(crate) fn comparable(batch: &RecordBatch, columns: &[usize]) -> Result<Rows, arrow::error::ArrowError> {
+    let arrays: Vec<ArrayRef> = columns.iter().map(|at| batch.column(*at).clone()).collect();
+    let fields = arrays.iter().map(|a| SortField::new(a.data_type().clone())).collect();
+    RowConverter::new(fields)?.convert_columns(&arrays)
+}
+
+/// Whether keys rise strictly.
+pub(crate) fn rises(keys: &Rows) -> bool {
+    (1..keys.num_rows()).all(|i| keys.row(i - 1).cmp(&keys.row(i)) == Ordering::Less)
+}
+
+/// The statistics of a file, as Delta has them: how many rows, and the bounds of the columns that people filter by (the
+/// key, and the birth). A bound may be wider than the values, never narrower.
+pub(crate) fn statistics(shape: &Shape, batch: &RecordBatch) -> String {
+    let (mut least, mut most, mut nulls) = (Map::new(), Map::new(), Map::new());
+    let mut columns = shape.key.clone();
+    columns.extend(shape.birth.filter(|at| !shape.key.contains(at)));
+    for at in columns {
+        let column = &shape.columns[at];
+        let array = batch.column(at);
+        nulls.insert(column.name.to_owned(), json!(array.null_count()));
+        if let Some((low, high)) = bounds(array, column.kind) {
+            least.insert(column.name.to_owned(), low);
+            most.insert(column.name.to_owned(), high);
+        }
+    }
+    json!({ "numRecords": batch.num_rows(), "minValues": least, "maxValues": most, "nullCount": nulls }).to_string()
+}
+
+fn bounds(array: &Arc<dyn Array>, kind: ColumnKind) -> Option<(Json, Json)> {
+    match kind {
+        ColumnKind::Bool => None,
+        ColumnKind::Int => {
+            let array = array.as_primitive::<Int64Type>();
+            Some((json!(compute::min(array)?), json!(compute::max(array)?)))
+        }
+        ColumnKind::Text => {
+            let array = array.as_string::<i32>();
+            let (low, high) = (compute::min_string(array)?, compute::max_string(array)?);
+            (low.len().max(high.len()) <= STATISTIC_TEXT_BYTES_MAX).then(|| (json!(low), json!(high)))
+        }
+        ColumnKind::Timestamp => {
+            let array = array.as_primitive::<TimestampMicrosecondType>();
+            // Delta's statistics have milliseconds: the lower bound is cut, the upper one rounded up.
+            let low = millis(compute::min(array)?.div_euclid(1000))?;
+            let high = millis(compute::max(array)?.div_euclid(1000) + 1)?;
+            Some((json!(low), json!(high)))
+        }
+        ColumnKind::Date => {
+            let array = array.as_primitive::<Date32Type>();
+            Some((json!(calendar(compute::min(array)?)?), json!(calendar(compute::max(array)?)?)))
+        }
+    }
+}
+
+// Outside of the years that ISO 8601 writes with four digits there are no bounds.
+const YEARS_0_TO_9999_SECS: std::ops::Range<i64> = -62_167_219_200..253_402_300_800;
+
+fn millis(millis: i64) -> Option<String> {
+    if !YEARS_0_TO_9999_SECS.contains(&millis.div_euclid(1000)) {
+        return None;
+    }
+    let text = Micros::from_millis(millis).to_string();
+    // From microseconds (…00.123000Z) to the milliseconds that they are.
+    text.strip_suffix("000Z").map(|t| format!("{t}Z"))
+}
+
+fn calendar(day: i32) -> Option<String> {
+    YEARS_0_TO_9999_SECS.contains(&(i64::from(day) * 86_400)).then(|| Day(day).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::tests::specs;
+
+    #[test]
+    fn a_file_survives_and_a_damaged_one_says_why() {
+        let shape = Shape::new(&specs::EVENTS).unwrap();
+        let rows = [specs::event("a", 1, 5), specs::event_without("b"), specs::event("c", -9_000_001, -7)];
+        let batch = shape.to_batch(&rows.iter().collect::<Vec<_>>()).unwrap();
+        let bytes = encode(&shape, &batch).unwrap();
+        assert_eq!(decode(&shape, bytes.clone().into()).unwrap(), batch);
+        assert!(rises(&comparable(&batch, &shape.key).unwrap()));
+        assert!(!rises(&comparable(&concat_batches(&shape.schema, [&batch, &batch]).unwrap(), &shape.key).unwrap()));
+        for cut in [0, 4, bytes.len() / 2, bytes.len() - 1] {
+            assert!(decode(&shape, bytes[..cut].to_vec().into()).unwrap_err().contains("Parquet"));
+        }
+    }
+
+    #[test]
+    fn statistics_hold_every_value() {
+        let shape = Shape::new(&specs::EVENTS).unwrap();
+        let rows = [specs::event("a", 1_234_567, 5), specs::event_without("b"), specs::event("c", -1, 5)];
+        let batch = shape.to_batch(&rows.iter().collect::<Vec<_>>()).unwrap();
+        let json: Json = serde_json::from_str(&statistics(&shape, &batch)).unwrap();
+        assert_eq!(json["numRecords"], 3);
+        assert_eq!(json["minValues"], json!({ "id": "a", "at": "1969-12-31T23:59:59.999Z" }));
+        assert_eq!(json["maxValues"], json!({ "id": "c", "at": "1970-01-01T00:00:01.235Z" }));
+        assert_eq!(json["nullCount"], json!({ "id": 0, "at": 1 }));
+        let far = shape.to_batch(&[&specs::event("a", i64::MAX, 5)]).unwrap();
+        assert!(!statistics(&shape, &far).contains("\"at\":\""));
+    }
+}
