@@ -72,19 +72,20 @@ const ORACLE: &str = "
                sha as subject_id, sha as action, 100000 as points
         from commits where author is not null and authored_at is not null
         union all
-        select author, cast(created_at as date), 'pull_request', 'PullRequest', pull_request, pull_request, 100000
+        select author, cast(created_at as date), 'pull_request', 'PullRequest', pull_request, pull_request as action, 100000
         from pull_requests where author is not null and created_at is not null
         union all
         select reviewer, cast(submitted_at as date), 'review', 'PullRequest', pull_request, review, 60000
         from reviews where reviewer is not null and submitted_at is not null
         union all
         select person, cast(acted_at as date), kind, subject_kind, subject_id, activity,
-               case kind when 'worklog' then coalesce(greatest(spent_secs, 0) * 100000 / 3600, 20000)
+               case kind when 'worklog' then case when spent_secs is null then 20000
+                                                 else greatest(spent_secs, 0) * 100000 / 3600 end
                          when 'comment' then 20000 when 'review' then 60000 when 'transition' then 10000
                          when 'report' then 40000 else 100000 end
         from acted
         union all
-        select person, cast(at as date), 'report', 'Ticket', ticket_key, signal, 40000 from reports_in_force
+        select person, cast(at as date), 'report', 'Ticket', ticket_key, signal as action, 40000 from reports_in_force
         where verb not in ('confirm', 'reject')
     ),
     on_tickets as (

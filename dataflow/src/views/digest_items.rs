@@ -77,17 +77,18 @@ const ORACLE: &str = "
         from pull_requests p left join best b on b.artifact_id = p.pull_request where p.state = 'merged'
         union all
         select case state when 'succeeded' then 'deployed' else 'deploy_failed' end, coalesce(finished_at, created_at),
-               repo, null, deployment, repo || ' to ' || environment, creator, 10000, 10000, 10000, 'deployments', deployment
+               repo, null, deployment, repo || ' to ' || environment, creator, 10000 as c, 10000 as l, 10000 as h,
+               'deployments', deployment as evidence_key
         from deployments where state in ('succeeded', 'failed') and coalesce(finished_at, created_at) is not null
         union all
         select case when resolved_at is null then 'incident_opened' else 'incident_resolved' end,
-               coalesce(resolved_at, opened_at), null, ticket_key, incident, title, null, 10000, 10000, 10000,
-               'incidents', incident
+               coalesce(resolved_at, opened_at), null as project, ticket_key, incident, title, null as person,
+               10000 as c, 10000 as l, 10000 as h, 'incidents', incident as evidence_key
         from incidents where coalesce(resolved_at, opened_at) is not null
         union all
-        select 'disagreement', evidence_at, project, ticket_key, ticket_key,
+        select 'disagreement', evidence_at, project, ticket_key, ticket_key as subject,
                coalesce(title, ticket_key) || ' (tracker: ' || tracker_status || ', evidence: ' || evidence_progress || ')',
-               null, confidence_bps, low_bps, high_bps, 'ticket_status', ticket_key
+               null, confidence_bps, low_bps, high_bps, 'ticket_status', ticket_key as evidence_key
         from ticket_status where not agrees
         union all
         select 'reported', r.at, r.project, r.ticket_key, r.signal,

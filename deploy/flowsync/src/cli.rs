@@ -109,6 +109,9 @@ pub enum Command {
         /// From when on: a time or a day. By default the last seven days.
         #[arg(long, value_name = "TIME")]
         since: Option<String>,
+        /// Lines that a section shows at most.
+        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=500))]
+        limit: u16,
         /// Form.
         #[arg(long, value_enum, default_value_t = DigestFormat::Md)]
         format: DigestFormat,

@@ -82,6 +82,13 @@ impl Status {
         self.changed.notify_all();
     }
 
+    /// Says why it does not go on; the first reason stays.
+    fn fail(&self, reason: String) {
+        self.set(|progress| {
+            progress.failed.get_or_insert(reason);
+        });
+    }
+
     /// A copy.
     pub fn get(&self) -> Progress {
         self.lock().clone()
@@ -226,7 +233,7 @@ fn spawn(
         fn drop(&mut self) {
             if !self.3 {
                 let reason = format!("the {} ended unexpectedly; the log holds every signal, start again", self.0);
-                self.1.set(|p| drop(p.failed.get_or_insert(reason)));
+                self.1.fail(reason);
                 self.2.store(true, Ordering::Release);
             }
         }
@@ -237,7 +244,7 @@ fn spawn(
             Ok(()) => guard.3 = true,
             Err(error) => {
                 tracing::error!(thread = name, error = format!("{error:#}"), "the pipeline stops");
-                guard.1.set(|p| drop(p.failed.get_or_insert(format!("{name}: {error:#}"))));
+                guard.1.fail(format!("{name}: {error:#}"));
             }
         }
         drop(guard);

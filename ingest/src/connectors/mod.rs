@@ -184,11 +184,5 @@ pub fn by_name(name: &str) -> Option<&'static dyn Connector> {
 }
 
 /// Every connector. A test holds this list equal to the folder.
-pub static ALL: &[&dyn Connector] = &[
-    &git::Git,
-    &github::Github,
-    &jira::Jira,
-    &manual::Manual,
-    &settings::SettingsConnector,
-    &slack::Slack,
-];
+pub static ALL: &[&dyn Connector] =
+    &[&git::Git, &github::Github, &jira::Jira, &manual::Manual, &settings::SettingsConnector, &slack::Slack];

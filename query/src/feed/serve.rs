@@ -103,10 +103,12 @@ async fn get_stream(
     let farewell = Arc::new(OnceLock::new());
     let since = since.unwrap_or(Micros(now().0.saturating_sub(DEFAULT_DAYS * MICROS_PER_DAY)));
     let tail = state.feed.tail.subscribe();
+    // Taken before the answer: what is published after it reaches the client.
+    let bounds = tail.borrow().bounds;
     let mut client = Client { state, role, since, to, tail, _permit: permit };
     let word = Arc::clone(&farewell);
     tokio::spawn(async move {
-        let Err(end) = client.run(start).await;
+        let Err(end) = client.run(start, bounds).await;
         // Before the client's end of the channel is dropped, so that the stream finds it.
         let _ = word.set(end);
         drop(client);
@@ -156,8 +158,7 @@ struct Client {
 }
 
 impl Client {
-    async fn run(&mut self, start: Start) -> Result<Infallible, End> {
-        let bounds = self.tail.borrow().bounds;
+    async fn run(&mut self, start: Start, bounds: Option<Bounds>) -> Result<Infallible, End> {
         let mut cursor = match (start, bounds) {
             (Start::Items, _) => self.items("the current items were asked for").await?,
             (Start::Now, Some(bounds)) => self.live(bounds.last).await?,

@@ -4,9 +4,9 @@
 mod conformance;
 mod crash;
 mod fault;
+mod measure;
 mod model;
 mod reconcile;
 pub(crate) mod specs;
 mod upkeep;
 mod writers;
-mod measure;

@@ -80,7 +80,7 @@ pub fn run(dir: &Path, exit: bool, seed: u64, runtime: &Runtime) -> Result<()> {
 /// Secrets that nobody needs to know: this process signs and verifies.
 fn secrets() -> Secrets {
     let secret = |name: &str| Secret::new(format!("{name}-{}-{}", std::process::id(), now().0));
-    ["github", "jira", "slack"].into_iter().map(|name| (name.to_owned(), secret(name))).collect()
+    simulate::CONNECTORS.iter().copied().map(|name| (name.to_owned(), secret(name))).collect()
 }
 
 /// Sends the simulated organisation's deliveries to the gateway, signed as the tools sign.

@@ -23,8 +23,8 @@ pub fn dispatch(cli: Cli, runtime: &Runtime) -> Result<()> {
         Command::Sql { query, data, format, as_of } => {
             runtime.block_on(read::sql(&data.dir, &query, &format, as_of.as_deref()))
         }
-        Command::Digest { role, data, since, format } => {
-            runtime.block_on(read::digest(&data.dir, &role, since.as_deref(), format))
+        Command::Digest { role, data, since, limit, format } => {
+            runtime.block_on(read::digest(&data.dir, &role, since.as_deref(), usize::from(limit), format))
         }
         Command::Finance { report: Finance::Export { period, data, format, out } } => {
             runtime.block_on(read::finance(&data.dir, &period, format, out.as_deref()))

@@ -32,7 +32,7 @@ pub async fn sql(dir: &Path, query: &str, format: &str, as_of: Option<&str>) -> 
     print(&format::write(format, &answer)?)
 }
 
-pub async fn digest(dir: &Path, role: &str, since: Option<&str>, format: DigestFormat) -> Result<()> {
+pub async fn digest(dir: &Path, role: &str, since: Option<&str>, limit: usize, format: DigestFormat) -> Result<()> {
     let role: Role = role.parse().map_err(|_| {
         let roles: Vec<_> = Role::ALL.iter().map(|r| r.word()).collect();
         anyhow::anyhow!("there is no role {role:?}: roles are {}", roles.join(", "))
@@ -47,7 +47,7 @@ pub async fn digest(dir: &Path, role: &str, since: Option<&str>, format: DigestF
     let (dir, engine) = data::open(dir)?;
     let names = data::names(&dir)?;
     let snapshot = engine.snapshot(AsOf::Newest).await?;
-    let digest = digest::digest(&snapshot, DigestRequest { since, ..DigestRequest::new(role) }, &names, now()).await?;
+    let digest = digest::digest(&snapshot, DigestRequest { since, limit, ..DigestRequest::new(role) }, &names, now()).await?;
     let text = match format {
         DigestFormat::Md => digest::markdown(&digest),
         DigestFormat::Html => digest::html(&digest),

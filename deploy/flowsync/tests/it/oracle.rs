@@ -374,7 +374,7 @@ fn base(tables: &Tables) -> Base {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// I5: at every epoch every view equals its oracle; I2: redelivered signals change nothing.
     #[test]
