@@ -75,7 +75,7 @@ impl Default for SinkOptions {
             parallelism: 8,
             bucket_rows_max: 16_384,
             bucket_bytes_max: 16 << 20,
-            manifests_max: 1_000,
+            manifests_max: 250,
             manifests_min: 2,
             manifest_age_max: Duration::from_secs(7 * 86_400),
             grace: Duration::from_secs(600),

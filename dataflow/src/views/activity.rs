@@ -32,15 +32,15 @@ pub static VIEW: ViewSpec = ViewSpec {
     oracle: ORACLE,
     why: "select c.signal, c.authored_at as at, 'commit' as what from commits c
           left join links l on l.artifact_kind = 'Commit' and l.artifact_id = c.sha and l.confidence_bps >= 5000
-          where c.author = $1 and cast(c.authored_at as date) = $2 and coalesce(l.ticket_key, '') = $3 and $4 = 'commit'
+          where c.author = $1 and cast(c.authored_at as date) = $2 and (coalesce(l.ticket_key, '') = $3 or $3 = '') and $4 = 'commit'
           union all
           select p.signal, p.created_at, 'pull_request' from pull_requests p
           left join links l on l.artifact_kind = 'PullRequest' and l.artifact_id = p.pull_request and l.confidence_bps >= 5000
-          where p.author = $1 and cast(p.created_at as date) = $2 and coalesce(l.ticket_key, '') = $3 and $4 = 'pull_request'
+          where p.author = $1 and cast(p.created_at as date) = $2 and (coalesce(l.ticket_key, '') = $3 or $3 = '') and $4 = 'pull_request'
           union all
           select r.signal, r.submitted_at, 'review' from reviews r
           left join links l on l.artifact_kind = 'PullRequest' and l.artifact_id = r.pull_request and l.confidence_bps >= 5000
-          where r.reviewer = $1 and cast(r.submitted_at as date) = $2 and coalesce(l.ticket_key, '') = $3 and $4 = 'review'
+          where r.reviewer = $1 and cast(r.submitted_at as date) = $2 and (coalesce(l.ticket_key, '') = $3 or $3 = '') and $4 = 'review'
           union all
           select a.signal, a.acted_at, a.kind from fact_activities a
           where a.person = $1 and cast(a.acted_at as date) = $2 and a.kind = $4

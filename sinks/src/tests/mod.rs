@@ -4,7 +4,6 @@
 mod conformance;
 mod crash;
 mod fault;
-mod measure;
 mod model;
 mod reconcile;
 pub(crate) mod specs;

@@ -152,5 +152,5 @@ fn next_steps(server: &Server, dir: &str) {
     println!("  flowsync check --dir {dir}                 every view recomputed in SQL");
     println!("  flowsync import git PATH --project KEY     your own repository");
     println!("  open http://{address}/api/digest?role=engineer&format=html");
-    println!("  curl -N http://{address}/api/digest/stream     the live feed");
+    println!("  curl -N \"http://{address}/api/digest/stream?role=engineer\"     the live feed");
 }

@@ -2,7 +2,7 @@
 //!
 //! The bytes are in the log, which one process opens at a time: beside a running server the server is asked.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use flowsync_ingest::{DataDir, EmbeddedLog};
@@ -12,21 +12,39 @@ use tokio::runtime::Runtime;
 
 use crate::{data, serve::signal_reader};
 
+/// Tries to open the log, a tenth of a second apart.
+const ATTEMPTS: u32 = 50;
+
 pub fn run(dir: &Path, view: &str, key: &str, json: bool, runtime: &Runtime) -> Result<()> {
     let (reader, engine) = data::open(dir)?;
-    let why = match reader.holder()? {
-        Some(holder) if holder.listen.is_some() => ask(&holder.listen.unwrap_or_default(), view, key)?,
-        holder => {
+    let why = match reader.holder()?.and_then(|holder| holder.listen) {
+        Some(address) => ask(&address, view, key)?,
+        None => {
             let mut why = runtime.block_on(async { engine.snapshot(AsOf::Newest).await?.why(view, key).await })?;
-            if holder.is_none() {
-                let writer = DataDir::open_writer(dir, &super::command_line())?;
-                why.attach(&signal_reader(Arc::new(EmbeddedLog::open(&writer.log())?)));
+            match log_of(dir)? {
+                Some((_held, log)) => why.attach(&signal_reader(log)),
+                None => eprintln!("flowsync: another command holds the log, so the deliveries themselves are not shown"),
             }
             serde_json::to_value(&why)?
         }
     };
     let text = if json { serde_json::to_string_pretty(&why)? + "\n" } else { show(&why) };
     super::read::print(text.as_bytes())
+}
+
+/// The log, where no other process holds it for longer than a moment.
+fn log_of(dir: &Path) -> Result<Option<(DataDir, Arc<EmbeddedLog>)>> {
+    for _ in 0..ATTEMPTS {
+        match DataDir::open_writer(dir, &super::command_line()) {
+            Ok(writer) => {
+                let log = Arc::new(EmbeddedLog::open(&writer.log())?);
+                return Ok(Some((writer, log)));
+            }
+            Err(error) if error.is_held() => std::thread::sleep(Duration::from_millis(100)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(None)
 }
 
 /// Asks the server that holds the data directory.

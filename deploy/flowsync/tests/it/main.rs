@@ -1,5 +1,11 @@
 //! The one integration-test binary. One module a subject; linking DataFusion is the bill, so it is paid once.
 
+mod catalogue;
+mod commands;
+mod histories;
 mod judge;
+mod kill;
 mod layering;
 mod oracle;
+mod process;
+mod python;

@@ -1,0 +1,139 @@
+//! The command line and the server as a user meets them.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+};
+
+use flowsync_dataflow::views;
+use tempfile::TempDir;
+
+use crate::process::{Server, demo_dir, flowsync, said, sql, succeed};
+
+#[test]
+fn the_demo_fills_every_view_and_check_agrees() {
+    let dir = demo_dir();
+    for view in views::ALL {
+        let name = view.spec.table.name;
+        let counted = sql(dir, "csv", &format!("select count(*) from {name}"));
+        assert_ne!(counted.lines().nth(1), Some("0"), "the demo shows nothing in {name}");
+    }
+    let checked = succeed(flowsync().args(["check", "--dir"]).arg(dir));
+    assert_eq!(checked.matches("as defined").count(), views::ALL.len(), "{checked}");
+}
+
+#[test]
+fn digests_finance_and_why_lead_to_their_evidence() {
+    let dir = demo_dir();
+    for role in ["engineer", "designer", "product_manager", "finance", "admin"] {
+        let digest = succeed(flowsync().args(["digest", "--role", role, "--format", "json", "--dir"]).arg(dir));
+        assert!(serde_json::from_str::<serde_json::Value>(&digest).expect("JSON")["epoch"].is_number());
+    }
+    let wrong = flowsync().args(["digest", "--role", "king", "--dir"]).arg(dir).output().expect("it runs");
+    assert!(!wrong.status.success() && said(&wrong).contains("product_manager"), "{}", said(&wrong));
+
+    // The evidence of every piece of news is there.
+    let items =
+        sql(dir, "ndjson", "select distinct evidence_view, min(evidence_key) as k from digest_items group by 1");
+    for item in items.lines() {
+        let item: serde_json::Value = serde_json::from_str(item).expect("JSON");
+        let (view, key) = (item["evidence_view"].as_str().expect("a view"), item["k"].as_str().expect("a key"));
+        let why = succeed(flowsync().args(["why", view, key, "--json", "--dir"]).arg(dir));
+        let why: serde_json::Value = serde_json::from_str(&why).expect("JSON");
+        let signals = why["signals"].as_array().expect("signals");
+        assert!(!signals.is_empty(), "{view} {key} has no signal behind it");
+        assert!(signals[0]["delivery"]["body"].as_str().is_some_and(|b| !b.is_empty()), "{view} {key}: no bytes");
+    }
+
+    let period = sql(dir, "csv", "select max(period) from capitalization").lines().nth(1).expect("a row").to_owned();
+    let csv = succeed(flowsync().args(["finance", "export", "--period", &period, "--dir"]).arg(dir));
+    let count = sql(dir, "csv", &format!("select count(*) from capitalization where period = '{period}'"));
+    assert_eq!(Some(csv.lines().count() - 1), count.lines().nth(1).and_then(|n| n.parse().ok()), "{csv}");
+    let wrong =
+        flowsync().args(["finance", "export", "--period", "October", "--dir"]).arg(dir).output().expect("it runs");
+    assert!(said(&wrong).contains("2026-10"), "{}", said(&wrong));
+}
+
+/// I7: every row of every view can be taken back to the signals behind it.
+#[test]
+fn every_view_can_say_why() {
+    let dir = demo_dir();
+    for view in views::ALL {
+        let table = &view.spec.table;
+        let keys: Vec<String> = table.key.iter().map(|k| format!("coalesce(cast({k} as varchar), '\\N')")).collect();
+        // Dates and times are written as `why` reads them.
+        let key = keys.join(" || ',' || ");
+        let rows = sql(dir, "csv", &format!("select {key} as k from {} order by 1 limit 3", table.name));
+        for key in rows.lines().skip(1).map(|line| line.trim_matches('"')) {
+            let why = succeed(flowsync().args(["why", table.name, key, "--json", "--dir"]).arg(dir));
+            let why: serde_json::Value = serde_json::from_str(&why).expect("JSON");
+            assert!(why["signals_total"].as_u64() > Some(0), "{} {key} has no signal behind it", table.name);
+        }
+    }
+}
+
+#[test]
+fn a_second_writer_is_told_who_holds_the_data() {
+    let folder = TempDir::new().expect("a folder");
+    let (dir, config) = (folder.path().join("data"), folder.path().join("flowsync.toml"));
+    std::fs::write(&config, "[secrets]\nmanual = \"token\"\n\n[settings]\nprojects = [\"SHOP\"]\n").expect("written");
+    let server = Server::start(&dir, &config);
+    let second = flowsync().args(["import", "git", ".", "--dir"]).arg(&dir).output().expect("it runs");
+    assert!(!second.status.success());
+    assert!(said(&second).contains("flowsync run"), "{}", said(&second));
+    // Readers are welcome.
+    assert_eq!(sql(&dir, "csv", "select count(*) from tickets").lines().nth(1), Some("0"));
+    report_is_seen_everywhere(&server, &dir);
+    server.stop();
+    assert_eq!(sql(&dir, "csv", "select verb from fact_reports").lines().nth(1), Some("start"));
+}
+
+fn report_is_seen_everywhere(server: &Server, dir: &Path) {
+    let at = |path: &str| format!("http://{}{path}", server.address);
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let stream = agent.get(at("/api/digest/stream?role=engineer")).call().expect("a stream");
+    let report = r#"{"verb":"start","ticket":"SHOP-1","reporter":"ada@example.org"}"#;
+    let post = |token: &str| {
+        let request = agent.post(at("/hooks/manual")).header("authorization", format!("Bearer {token}"));
+        request.send(report).expect("an answer").status().as_u16()
+    };
+    assert_eq!(post("wrong"), 401);
+    assert!(post("token") < 300);
+    // The feed tells of it before any file does.
+    let mut lines = BufReader::new(stream.into_body().into_reader()).lines();
+    let told = lines.find(|line| line.as_ref().is_ok_and(|l| l.contains("SHOP-1")));
+    assert!(told.is_some(), "the live feed ended without the news");
+    let ask = |sql: &str| {
+        let mut answer = agent.post(at("/api/sql")).send(sql).expect("an answer");
+        (answer.status().as_u16(), answer.body_mut().read_to_string().expect("text"))
+    };
+    let (status, answer) = ask("select ticket_key, evidence_progress from ticket_status");
+    assert!(status == 200 && answer.contains("in_progress"), "{status} {answer}");
+    assert_eq!(ask("drop table links").0, 400);
+    // Beside the server `why` asks the server, which can open the log.
+    let why = succeed(flowsync().args(["why", "ticket_status", "SHOP-1", "--dir"]).arg(dir));
+    assert!(why.contains("ada@example.org"), "the bytes of the report are behind the row: {why}");
+    let mut document = agent.get(at("/api/openapi.json")).call().expect("an answer");
+    let document: serde_json::Value = document.body_mut().read_json().expect("JSON");
+    for route in ["/hooks/{connector}", "/api/sql", "/api/digest", "/api/digest/stream", "/healthz", "/metrics"] {
+        assert!(document["paths"][route].is_object(), "{route} is not in the OpenAPI document");
+    }
+    let mut metrics = agent.get(at("/metrics")).call().expect("an answer");
+    let metrics = metrics.body_mut().read_to_string().expect("text");
+    assert!(metrics.contains("flowsync_gateway_unauthorized_total{connector=\"manual\"} 1"), "{metrics}");
+}
+
+#[test]
+fn help_teaches_and_lists_are_complete() {
+    let help = succeed(flowsync().arg("--help"));
+    for command in ["demo", "run", "import", "sql", "digest", "finance", "why", "views", "connectors", "check"] {
+        assert!(help.contains(command), "--help does not name {command}");
+    }
+    let listed = succeed(flowsync().arg("views"));
+    assert!(views::ALL.iter().all(|v| listed.contains(v.spec.table.name)));
+    let listed = succeed(flowsync().arg("connectors"));
+    assert!(flowsync_ingest::connectors::ALL.iter().all(|c| listed.contains(c.spec().name)));
+    let empty = TempDir::new().expect("a folder");
+    let nothing = flowsync().args(["sql", "select 1", "--dir"]).arg(empty.path()).output().expect("it runs");
+    assert!(!nothing.status.success() && said(&nothing).contains("flowsync"), "{}", said(&nothing));
+}

@@ -1,0 +1,74 @@
+//! Real histories: `links` equals what a plain reading of the messages gives (strict keys).
+
+use std::{collections::BTreeSet, process::Command};
+
+use tempfile::TempDir;
+
+use crate::process::{flowsync, outside, sql, succeed};
+
+/// Every `KEY-number` in a text, as `\bKEY-[0-9]+\b` finds it.
+fn plain_reading(text: &str, project: &str) -> BTreeSet<String> {
+    let word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    let needle = format!("{project}-");
+    let mut found = BTreeSet::new();
+    for (at, _) in text.match_indices(&needle) {
+        let digits: String = text[at + needle.len()..].chars().take_while(char::is_ascii_digit).collect();
+        let after = text[at + needle.len() + digits.len()..].chars().next();
+        if !digits.is_empty() && !word(text[..at].chars().next_back()) && !word(after) {
+            found.insert(format!("{project}-{digits}"));
+        }
+    }
+    found
+}
+
+fn links_equal_a_plain_reading(export: &str, project: &str, commits_min: usize) {
+    let (Some(export), Some(script)) = (outside(&format!("git/{export}.jsonl.gz")), outside("to_repo.py")) else {
+        return;
+    };
+    let folder = TempDir::new().expect("a folder");
+    let repository = folder.path().join("repository");
+    succeed(Command::new("python3").arg(script).arg(export).arg(&repository));
+    let log = succeed(Command::new("git").arg("-C").arg(&repository).args(["log", "--all", "--format=%H%x1f%B%x1e"]));
+    let mut want = BTreeSet::new();
+    let mut commits = 0;
+    for record in log.split('\u{1e}') {
+        let Some((sha, message)) = record.trim_start().split_once('\u{1f}') else { continue };
+        commits += 1;
+        want.extend(plain_reading(message, project).into_iter().map(|key| (sha.to_owned(), key)));
+    }
+    assert!(commits >= commits_min, "{commits} commits");
+
+    let dir = folder.path().join("data");
+    let import = |n: &str| {
+        let text =
+            succeed(flowsync().args(["import", "git", "--project", project, "--dir"]).arg(&dir).arg(&repository));
+        println!("{project}, import {n}: {}", text.trim().replace('\n', "; "));
+        text
+    };
+    import("1");
+    let links = || -> BTreeSet<(String, String)> {
+        let csv = sql(&dir, "csv", "select artifact_id, ticket_key from links where artifact_kind = 'Commit'");
+        let rows = csv.lines().skip(1).filter_map(|line| line.split_once(','));
+        rows.map(|(sha, key)| (sha.to_owned(), key.to_owned())).collect()
+    };
+    let have = links();
+    println!("{project}: {commits} commits, {} links stated, {} found", want.len(), have.len());
+    let missing: Vec<_> = want.difference(&have).take(5).collect();
+    let extra: Vec<_> = have.difference(&want).take(5).collect();
+    assert!(missing.is_empty() && extra.is_empty(), "missing {missing:?}, extra {extra:?}");
+    // A second import of the same repository changes nothing.
+    import("2");
+    assert!(links() == have);
+    let counted = sql(&dir, "csv", "select count(*) from commits");
+    assert_eq!(counted.lines().nth(1), Some(commits.to_string().as_str()));
+}
+
+#[test]
+fn calcite_links_equal_a_plain_reading() {
+    links_equal_a_plain_reading("calcite", "CALCITE", 6_825);
+}
+
+#[test]
+fn kafka_links_equal_a_plain_reading() {
+    links_equal_a_plain_reading("kafka", "KAFKA", 14_054);
+}

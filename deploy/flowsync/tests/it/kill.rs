@@ -1,0 +1,155 @@
+//! `kill -9` of `flowsync run` under load, ten times at random moments: then every view equals that of an undisturbed run.
+//!
+//! Holds I1 (what was acknowledged is not sent again, and has to be there), I2 (what was not is sent again), I4 and I6.
+
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use flowsync_dataflow::views;
+use flowsync_ingest::{
+    connectors::{Secret, Secrets},
+    now,
+    simulate::{self, Simulated},
+};
+use flowsync_schemas::Micros;
+use tempfile::TempDir;
+
+use crate::process::{Server, sql};
+
+const KILLS: usize = 10;
+const SENDERS: usize = 4;
+
+fn secrets() -> Secrets {
+    simulate::CONNECTORS.iter().map(|c| ((*c).to_owned(), Secret::new(format!("{c}-secret")))).collect()
+}
+
+/// Sends one delivery; true when it was acknowledged.
+fn send(agent: &ureq::Agent, address: &str, delivery: &Simulated) -> bool {
+    let mut request = agent.post(format!("http://{address}/hooks/{}", delivery.connector));
+    for (name, value) in delivery.sign(&secrets(), now()).expect("a secret") {
+        request = request.header(name, value);
+    }
+    request.send(&delivery.body[..]).is_ok_and(|answer| answer.status().is_success())
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(Duration::from_secs(10)))
+        .build()
+        .into()
+}
+
+/// Sends what is not acknowledged yet until the server is killed, or everything is acknowledged.
+fn load(
+    server: Server,
+    deliveries: &[Simulated],
+    acknowledged: &Mutex<BTreeSet<usize>>,
+    kill_after: Option<Duration>,
+) -> Option<Server> {
+    let todo: Vec<usize> = (0..deliveries.len()).filter(|i| !acknowledged.lock().unwrap().contains(i)).collect();
+    let next = AtomicUsize::new(0);
+    let killed = AtomicBool::new(false);
+    let address = server.address.clone();
+    std::thread::scope(|scope| {
+        for _ in 0..SENDERS {
+            scope.spawn(|| {
+                let agent = agent();
+                while let Some(i) = todo.get(next.fetch_add(1, Ordering::Relaxed)).copied() {
+                    if killed.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    if send(&agent, &address, &deliveries[i]) {
+                        acknowledged.lock().unwrap().insert(i);
+                    }
+                }
+            });
+        }
+        match kill_after {
+            Some(delay) => {
+                std::thread::sleep(delay);
+                server.kill();
+                killed.store(true, Ordering::Relaxed);
+                None
+            }
+            None => Some(server),
+        }
+    })
+}
+
+/// Rows of every view that does not tell of our own clock.
+fn rows(dir: &Path) -> Vec<(&'static str, Vec<String>)> {
+    let timed = ["integration_health", "rejects"];
+    let names = views::ALL.iter().map(|v| v.spec.table.name).filter(|name| !timed.contains(name));
+    names
+        .map(|name| {
+            let mut lines: Vec<String> =
+                sql(dir, "ndjson", &format!("select * from {name}")).lines().map(str::to_owned).collect();
+            lines.sort();
+            (name, lines)
+        })
+        .collect()
+}
+
+#[test]
+fn ten_kills_under_load_change_nothing() {
+    let seed = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").subsec_nanos() as u64;
+    let seed = std::env::var("FLOWSYNC_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(seed);
+    println!("FLOWSYNC_SEED={seed} repeats the moments of the kills");
+    // Slack signs, and so dates, the moment of sending: its commands differ between two runs by nature.
+    let deliveries: Vec<_> = simulate::organisation(3, Micros::parse("2026-11-20T12:00:00Z").expect("a time"))
+        .into_iter()
+        .filter(|d| d.connector != "slack")
+        .collect();
+    let folder = TempDir::new().expect("a folder");
+    let config = folder.path().join("flowsync.toml");
+    let secrets: Vec<_> = simulate::CONNECTORS.iter().map(|c| format!("{c} = \"{c}-secret\"\n")).collect();
+    std::fs::write(&config, format!("[secrets]\n{}", secrets.concat())).expect("written");
+    let (disturbed, quiet) = (folder.path().join("disturbed"), folder.path().join("quiet"));
+
+    let acknowledged = Mutex::new(BTreeSet::new());
+    let mut state = seed | 1;
+    for kill in 0..KILLS {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let delay = Duration::from_millis(20 + (state >> 33) % 280);
+        let server = Server::start(&disturbed, &config);
+        assert!(load(server, &deliveries, &acknowledged, Some(delay)).is_none());
+        println!(
+            "kill {kill} after {delay:?}: {} of {} acknowledged",
+            acknowledged.lock().unwrap().len(),
+            deliveries.len()
+        );
+    }
+    let server = load(Server::start(&disturbed, &config), &deliveries, &acknowledged, None).expect("not killed");
+    assert_eq!(acknowledged.lock().unwrap().len(), deliveries.len(), "everything is acknowledged in the end");
+    server.stop();
+
+    // The same pseudonyms: the same tenant's key.
+    std::fs::create_dir_all(quiet.join("keys")).expect("a folder");
+    std::fs::copy(disturbed.join("keys/tenant.key"), quiet.join("keys/tenant.key")).expect("copied");
+    let calm = Mutex::new(BTreeSet::new());
+    load(Server::start(&quiet, &config), &deliveries, &calm, None).expect("not killed").stop();
+
+    let mut tables = 0;
+    for ((name, have), (_, want)) in rows(&disturbed).into_iter().zip(rows(&quiet)) {
+        let extra: Vec<_> = have.iter().filter(|r| !want.contains(r)).take(3).collect();
+        let missing: Vec<_> = want.iter().filter(|r| !have.contains(r)).take(3).collect();
+        assert!(
+            have == want,
+            "{name}: {} rows, {} undisturbed; extra {extra:#?}, missing {missing:#?}",
+            have.len(),
+            want.len()
+        );
+        tables += usize::from(!have.is_empty());
+    }
+    assert!(tables >= 12, "only {tables} views have rows: the load does not reach the views");
+    let signals = |dir: &Path| sql(dir, "csv", "select count(*), count(distinct signal) from fact_signals");
+    assert_eq!(signals(&disturbed), signals(&quiet));
+}
