@@ -108,12 +108,6 @@ pub(crate) struct Bucket {
 /// The buckets of a table by first place.
 pub(crate) type Buckets = BTreeMap<Place, Bucket>;
 
-/// The bucket that rows at `place` belong to: the last that starts at or before it, else the first; `None` in an empty
-/// table.
-pub(crate) fn covering(buckets: &Buckets, place: Place) -> Option<Place> {
-    buckets.range(..=place).next_back().or_else(|| buckets.first_key_value()).map(|(first, _)| *first)
-}
-
 /// Name of a new file: first place, epoch, and an attempt of its own, so that no retry ever writes over a file.
 pub(crate) fn file_name(first: Place, epoch: Epoch) -> String {
     format!("{first}-{epoch:020}-{}.parquet", uuid::Uuid::new_v4().simple(), epoch = epoch.0)
@@ -158,14 +152,5 @@ mod tests {
         // Files on disk are cut along this: another value here needs a migration, not a new expectation.
         assert_eq!(places[0].to_string(), "8000000000000001-1b1b65b61774d0cd");
         assert_eq!(places[2].birth, UNBORN);
-    }
-
-    #[test]
-    fn every_place_has_one_bucket() {
-        let at = |birth| Place { birth, hash: 0 };
-        let bucket = Bucket { file: String::new(), rows: 0, bytes: 0 };
-        let buckets: Buckets = [at(10), at(20)].into_iter().map(|p| (p, bucket.clone())).collect();
-        assert_eq!([5, 10, 19, 20, 99].map(|b| covering(&buckets, at(b))), [10, 10, 10, 20, 20].map(|b| Some(at(b))));
-        assert_eq!(covering(&Buckets::new(), at(1)), None);
     }
 }

@@ -35,13 +35,13 @@ use std::{
 
 use deltalake_core::kernel::Action;
 use flowsync_schemas::{Epoch, EpochDelta, Manifest, TableVersion};
-use futures::{StreamExt, stream};
+use futures::FutureExt;
 use object_store::ObjectStore;
 
 use crate::{
     Sink, SinkError,
     bucket::Place,
-    job::{Job, Mode, Outcome, Share, Source, on_thread, shares},
+    job::{Job, Mode, Outcome, Share, Source, on_thread, shares, side_by_side},
     open::now,
     table::{Dead, Table, remove},
 };
@@ -157,9 +157,9 @@ impl Sink {
     /// Writes the files of all jobs. All of them end before this returns, also where one fails: nothing is under way
     /// behind the caller's back.
     pub(crate) async fn write(&self, jobs: Vec<Job>) -> Result<Vec<Outcome>, SinkError> {
-        let parallelism = self.options.parallelism();
-        let outcomes: Vec<_> =
-            stream::iter(jobs).map(|job| job.run(parallelism)).buffer_unordered(parallelism).collect().await;
+        let parallelism = self.options.parallelism;
+        let outcomes =
+            side_by_side(parallelism, jobs.into_iter().map(|job| job.run(parallelism).boxed()).collect()).await;
         outcomes.into_iter().collect()
     }
 
@@ -199,16 +199,12 @@ impl Sink {
             actions.extend(outcome.gone.iter().map(|(_, b)| Action::from(remove(&b.file, b.bytes as i64))));
             actions.extend(outcome.come.iter().map(|(_, add, _)| Action::from(add.clone())));
         }
-        let commits: Vec<_> = stream::iter(actions)
-            .map(|(name, actions)| async move {
-                let table = self.tables.get(name).ok_or_else(|| SinkError::UnknownTable(name.to_owned()))?;
-                let mut all = if replaced.contains(name) { table.replacement().await? } else { Vec::new() };
-                all.extend(actions);
-                table.append(table.version + 1, all, epoch).await.map(|()| (name, table.version + 1))
-            })
-            .buffer_unordered(self.options.parallelism())
-            .collect()
-            .await;
+        let mut commits = Vec::new();
+        for (name, actions) in actions {
+            let table = self.tables.get(name).ok_or_else(|| SinkError::UnknownTable(name.to_owned()))?;
+            commits.push(advance(table, actions, epoch, replaced.contains(name)).boxed());
+        }
+        let commits = side_by_side(self.options.parallelism, commits).await;
         commits.into_iter().collect()
     }
 
@@ -269,6 +265,19 @@ impl Sink {
         self.rebuild = None;
         self.unsettled = false;
     }
+}
+
+/// One Delta commit, under the version after the one that is held.
+async fn advance(
+    table: &Table,
+    actions: Vec<Action>,
+    epoch: Epoch,
+    replaced: bool,
+) -> Result<(&'static str, u64), SinkError> {
+    let mut all = if replaced { table.replacement().await? } else { Vec::new() };
+    all.extend(actions);
+    let version = table.version + 1;
+    table.append(version, all, epoch).await.map(|()| (table.spec.name, version))
 }
 
 /// Write amplification: bytes written, over an estimate of the bytes that the changed rows alone would have taken.

@@ -10,7 +10,7 @@ use std::{collections::HashMap, sync::Arc};
 use arrow::record_batch::RecordBatch;
 use deltalake_core::kernel::Add;
 use flowsync_schemas::{Epoch, EpochDelta, Row};
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, path::Path};
 
 use crate::{
@@ -132,6 +132,11 @@ pub(crate) async fn on_thread<T: Send + 'static>(
     tokio::task::spawn_blocking(run).await.map_err(|e| SinkError::Worker(e.to_string()))?
 }
 
+/// Runs futures side by side, `limit` at a time, all of them to their end.
+pub(crate) async fn side_by_side<T>(limit: usize, futures: Vec<BoxFuture<'_, T>>) -> Vec<T> {
+    stream::iter(futures).buffer_unordered(limit.max(1)).collect().await
+}
+
 /// Reads the rows of a bucket, and holds that they are all there.
 pub(crate) async fn read(
     shape: Arc<Shape>,
@@ -193,11 +198,9 @@ impl Job {
             return Ok(outcome);
         }
         outcome.gone = job.share.bucket.zip(job.old.clone());
-        let written: Vec<_> = stream::iter(merged.pieces)
-            .map(|(first, piece)| job.clone().write(first, piece))
-            .buffer_unordered(parallelism)
-            .collect()
-            .await;
+        let pieces = merged.pieces.into_iter();
+        let written = pieces.map(|(first, piece)| job.clone().write(first, piece).boxed()).collect();
+        let written = side_by_side(parallelism, written).await;
         outcome.come = written.into_iter().collect::<Result<_, _>>()?;
         Ok(outcome)
     }

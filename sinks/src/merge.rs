@@ -272,7 +272,7 @@ mod tests {
     fn what_does_not_fit_has_diverged() {
         let shape = Shape::new(&specs::EVENTS).unwrap();
         let (a, a2, b) = (specs::event("a", 1, 1), specs::event("a", 1, 2), specs::event("b", 2, 2));
-        let old = batch(&shape, &[a.clone()]);
+        let old = batch(&shape, std::slice::from_ref(&a));
         let wrong: &[&[(&Row, i64)]] =
             &[&[(&b, -1)], &[(&a2, 1)], &[(&a2, -1)], &[(&a, -2)], &[(&b, 2)], &[(&a, -1), (&a2, -1)]];
         for changes in wrong {

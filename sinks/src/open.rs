@@ -10,7 +10,8 @@
 //! | views stale | a view is new, or has another version or other columns | `load`; `reconcile`, which replaces it; `rebuild` |
 //! | base stale | the program, or a base table, is another | `rebuild` alone: the facts themselves may be others |
 //!
-//! In every standing readers of manifests go on seeing the last committed epoch, whole.
+//! In every standing readers of manifests go on seeing the last committed epoch, whole. A table that the catalogue no
+//! longer lists leaves the next manifest; its folder stays.
 //!
 //! Must not know: how views are computed, SQL.
 
@@ -24,12 +25,14 @@ use std::{
 };
 
 use flowsync_schemas::{Manifest, Micros, Row, TableSpec};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::FutureExt;
 use object_store::{ObjectStore, path::Path, prefix::PrefixStore};
 use url::Url;
 
 use crate::{
-    SinkError, job,
+    SinkError,
+    bucket::Bucket,
+    job,
     manifest::{Manifests, Retention},
     merge::BucketLimits,
     store::DurableFiles,
@@ -97,10 +100,6 @@ impl SinkOptions {
             age_max: self.manifest_age_max,
             grace: self.grace,
         }
-    }
-
-    pub(crate) fn parallelism(&self) -> usize {
-        self.parallelism.max(1)
     }
 }
 
@@ -171,18 +170,13 @@ impl Sink {
         self.manifests.load().await?;
         let newest = self.manifests.newest().cloned();
         let epoch = newest.as_ref().map(|m| m.epoch).unwrap_or_default();
-        let parallelism = self.options.parallelism();
-        stream::iter(self.tables.values_mut())
-            .map(|table| {
-                let pinned = newest.as_ref().and_then(|m| m.tables.get(table.spec.name)).copied();
-                let first = newest.is_none();
-                async move { table.settle(pinned, epoch, first).await }
-            })
-            .buffer_unordered(parallelism)
-            .collect::<Vec<_>>()
-            .await
-            .into_iter()
-            .collect::<Result<Vec<()>, _>>()?;
+        let mut settling = Vec::new();
+        for table in self.tables.values_mut() {
+            let pinned = newest.as_ref().and_then(|m| m.tables.get(table.spec.name)).copied();
+            settling.push(table.settle(pinned, epoch, newest.is_none()).boxed());
+        }
+        let settled = job::side_by_side(self.options.parallelism, settling).await;
+        settled.into_iter().collect::<Result<Vec<()>, _>>()?;
         match newest {
             Some(newest) => self.rebuild = self.why_not(&newest),
             None => {
@@ -239,15 +233,17 @@ impl Sink {
         if found.stale {
             return Err(SinkError::NeedsReconcile(table.to_owned()));
         }
-        let files = stream::iter(found.buckets.values())
-            .map(|bucket| async move {
-                let batch = job::read(found.shape.clone(), found.store(), bucket.clone()).await?;
-                let shape = found.shape.clone();
+        let (shape, store) = (&found.shape, found.store());
+        let read = |bucket: &Bucket| {
+            let (read, shape) = (job::read(shape.clone(), store.clone(), bucket.clone()), shape.clone());
+            async move {
+                let batch = read.await?;
                 job::on_thread(move || Ok(shape.to_rows(&batch))).await
-            })
-            .buffered(self.options.parallelism())
-            .try_collect::<Vec<Vec<Row>>>()
-            .await?;
+            }
+            .boxed()
+        };
+        let files = job::side_by_side(self.options.parallelism, found.buckets.values().map(read).collect()).await;
+        let files = files.into_iter().collect::<Result<Vec<Vec<Row>>, _>>()?;
         Ok(files.into_iter().flatten().collect())
     }
 }

@@ -205,7 +205,7 @@ impl Pipeline {
         Ok(epoch)
     }
 
-    /// Ends: what was read is committed first.
+    /// Ends: what the log holds is read and committed first.
     pub fn stop(self) -> Result<()> {
         self.stop.store(true, Ordering::Release);
         self.feed.close();
@@ -315,10 +315,15 @@ impl Reader {
     fn run(self, job: Job, from: Mark) -> Result<()> {
         let mut at = from.positions;
         let mut marks: VecDeque<Mark> = lock(&self.mint).marks_after(from.epoch).into();
-        while !self.stop.load(Ordering::Acquire) {
+        loop {
+            // Asked to stop, it first reads what was acknowledged.
+            let stopping = self.stop.load(Ordering::Acquire);
             let ends = self.log.ends()?;
             at.resize(ends.len(), 0);
             if at == ends {
+                if stopping {
+                    break;
+                }
                 self.log.wait(&ends, LOOK);
                 continue;
             }

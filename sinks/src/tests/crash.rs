@@ -119,6 +119,55 @@ fn a_hiccup_at_every_write_is_answered_by_a_retry() {
 }
 
 #[test]
+fn a_crash_during_a_repair_or_a_rebuild_leaves_the_one_or_the_other() {
+    run(async {
+        let (deltas, states) = play(&history());
+        let (upper, right) = (deltas[2].upper.0, &states[3]);
+        let mut other = states[2].clone();
+        other.get_mut("people").unwrap().clear();
+        for (program, fault) in [PROGRAM, "test 2"]
+            .into_iter()
+            .flat_map(|p| [Fault::CrashBefore, Fault::CrashAfter].map(|fault| (p, fault)))
+        {
+            for at in 0.. {
+                let dir = TempDir::new().unwrap();
+                let mut sink = open(dir.path()).await.unwrap();
+                for delta in &deltas[..3] {
+                    sink.commit(delta.clone()).await.unwrap();
+                }
+                drop(sink);
+                let store = FaultyStore::new(fault, at);
+                let opened =
+                    Sink::open_on(Arc::new(store.clone()), dir.path(), catalogue(), program.to_owned(), options())
+                        .await;
+                if let Ok(mut sink) = opened {
+                    // Facts differ as well: only a rebuild looks at them.
+                    let _ = match program {
+                        PROGRAM => sink.reconcile(full(&other, upper)).await.map(|_| ()),
+                        _ => sink.rebuild(full(&other, upper)).await.map(|_| ()),
+                    };
+                }
+                let mut expected = other.clone();
+                if program == PROGRAM {
+                    expected.insert("fact_things", right["fact_things"].clone());
+                }
+                let mut sink = Sink::open(dir.path(), catalogue(), program.into(), options()).await.unwrap();
+                let found = read_back(dir.path(), Epoch(upper)).await;
+                assert!(found == *right || found == expected, "step {at} of {program}: a mix");
+                match program {
+                    PROGRAM => drop(sink.reconcile(full(&other, upper)).await.unwrap()),
+                    _ => drop(sink.rebuild(full(&other, upper)).await.unwrap()),
+                }
+                assert_eq!(read_back(dir.path(), Epoch(upper)).await, expected);
+                if !store.fired() {
+                    break;
+                }
+            }
+        }
+    });
+}
+
+#[test]
 fn a_table_ahead_of_the_manifest_is_brought_back_for_every_reader() {
     run(async {
         let dir = TempDir::new().unwrap();

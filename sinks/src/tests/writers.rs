@@ -60,6 +60,20 @@ fn a_foreign_commit_is_refused_and_undone() {
     });
 }
 
+/// Commits run in tasks of their own: this does not compile otherwise.
+#[test]
+fn futures_can_be_spawned() {
+    fn spawnable(_: impl Send) {}
+    #[allow(dead_code)]
+    fn all(sink: &mut Sink, delta: flowsync_schemas::EpochDelta) {
+        spawnable(sink.commit(delta.clone()));
+        spawnable(sink.reconcile(delta.clone()));
+        spawnable(sink.rebuild(delta));
+        spawnable(sink.load(""));
+    }
+    spawnable(std::marker::PhantomData::<Sink>);
+}
+
 #[test]
 fn unknown_tables_and_bad_catalogues_are_named() {
     run(async {

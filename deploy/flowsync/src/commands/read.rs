@@ -47,7 +47,8 @@ pub async fn digest(dir: &Path, role: &str, since: Option<&str>, limit: usize, f
     let (dir, engine) = data::open(dir)?;
     let names = data::names(&dir)?;
     let snapshot = engine.snapshot(AsOf::Newest).await?;
-    let digest = digest::digest(&snapshot, DigestRequest { since, limit, ..DigestRequest::new(role) }, &names, now()).await?;
+    let digest =
+        digest::digest(&snapshot, DigestRequest { since, limit, ..DigestRequest::new(role) }, &names, now()).await?;
     let text = match format {
         DigestFormat::Md => digest::markdown(&digest),
         DigestFormat::Html => digest::html(&digest),

@@ -1,6 +1,6 @@
 //! `flowsync run`.
 
-use std::{fs, io::Write, net::SocketAddr, path::Path, time::Duration};
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
 use flowsync_ingest::{
@@ -30,13 +30,12 @@ pub fn run(config: Option<&Path>, dir: &Path, listen: Option<SocketAddr>, runtim
     let address = listen.or(config.listen).unwrap_or(LISTEN);
     let connectors: Vec<_> = secrets.keys().cloned().collect();
     let server = runtime.block_on(Server::start(&pipeline, secrets, metrics, address))?;
-    println!("serving http://{}", server.address);
-    if connectors.is_empty() {
-        println!("no connector has a secret yet, so no delivery is let in: see `flowsync run --help`");
+    let receiving = if connectors.is_empty() {
+        "no connector has a secret yet, so no delivery is let in: see `flowsync run --help`".to_owned()
     } else {
-        println!("receiving {}", connectors.join(", "));
-    }
-    std::io::stdout().flush()?;
+        format!("receiving {}", connectors.join(", "))
+    };
+    super::read::print(format!("serving http://{}\n{receiving}\n", server.address).as_bytes())?;
     let ended = runtime.block_on(async {
         tokio::select! {
             signal = interrupted() => signal,

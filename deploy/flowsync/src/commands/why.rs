@@ -23,7 +23,9 @@ pub fn run(dir: &Path, view: &str, key: &str, json: bool, runtime: &Runtime) -> 
             let mut why = runtime.block_on(async { engine.snapshot(AsOf::Newest).await?.why(view, key).await })?;
             match log_of(dir)? {
                 Some((_held, log)) => why.attach(&signal_reader(log)),
-                None => eprintln!("flowsync: another command holds the log, so the deliveries themselves are not shown"),
+                None => {
+                    eprintln!("flowsync: another command holds the log, so the deliveries themselves are not shown")
+                }
             }
             serde_json::to_value(&why)?
         }

@@ -1,9 +1,9 @@
 //! The real binary as a process, and what every test of it needs.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Lines},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, ChildStdout, Command, Output, Stdio},
     sync::OnceLock,
 };
 
@@ -62,6 +62,8 @@ pub struct Server {
     child: Child,
     /// Where it serves.
     pub address: String,
+    /// Held open: the server may go on talking.
+    _said: Lines<BufReader<ChildStdout>>,
 }
 
 impl Server {
@@ -80,7 +82,7 @@ impl Server {
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let first = lines.next().expect("a line").expect("text");
         let address = first.strip_prefix("serving http://").expect("the address").to_owned();
-        Self { child, address }
+        Self { child, address, _said: lines }
     }
 
     /// `kill -9`.
