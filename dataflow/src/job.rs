@@ -388,12 +388,15 @@ impl Feed {
     }
 }
 
+/// Changed rows by table.
+type Tables = BTreeMap<&'static str, Vec<(Row, i64)>>;
+
 /// Puts the workers' reports together.
 struct Collector {
     deltas: SyncSender<EpochDelta>,
     frontiers: Vec<Option<u64>>,
     pending: VecDeque<(u64, Vec<u64>)>,
-    rows: BTreeMap<u64, BTreeMap<&'static str, Vec<(Row, i64)>>>,
+    rows: BTreeMap<u64, Tables>,
     lower: u64,
 }
 
@@ -428,7 +431,7 @@ impl Collector {
 
     fn close(&mut self, epoch: u64, positions: Vec<u64>) -> EpochDelta {
         let later = self.rows.split_off(&(epoch + 1));
-        let mut tables: BTreeMap<&'static str, Vec<(Row, i64)>> = BTreeMap::new();
+        let mut tables = Tables::new();
         for (table, rows) in std::mem::replace(&mut self.rows, later).into_values().flatten() {
             tables.entry(table).or_default().extend(rows);
         }

@@ -304,6 +304,9 @@ impl Start {
     }
 }
 
+/// Signals and where they lie.
+type Placed = Vec<(LogPosition, Signal)>;
+
 /// Reads the log, and decides the epochs' bounds through the mint.
 struct Reader {
     log: Arc<dyn Log>,
@@ -342,7 +345,7 @@ impl Reader {
     }
 
     /// Signals from `at` to `to`, all of them or as many as an epoch holds; and the positions reached.
-    fn read(&self, at: &[u64], to: &[u64], all: bool) -> Result<(Vec<(LogPosition, Signal)>, Vec<u64>)> {
+    fn read(&self, at: &[u64], to: &[u64], all: bool) -> Result<(Placed, Vec<u64>)> {
         let mut out = Vec::new();
         let mut reached = at.to_vec();
         for (partition, to) in to.iter().enumerate() {

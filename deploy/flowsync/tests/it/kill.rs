@@ -56,7 +56,8 @@ fn load(
     acknowledged: &Mutex<BTreeSet<usize>>,
     kill_after: Option<Duration>,
 ) -> Option<Server> {
-    let todo: Vec<usize> = (0..deliveries.len()).filter(|i| !acknowledged.lock().unwrap().contains(i)).collect();
+    let todo: Vec<usize> =
+        (0..deliveries.len()).filter(|i| !acknowledged.lock().expect("no sender panicked").contains(i)).collect();
     let next = AtomicUsize::new(0);
     let killed = AtomicBool::new(false);
     let address = server.address.clone();
@@ -70,7 +71,7 @@ fn load(
                     }
                     std::thread::sleep(PAUSE);
                     if send(&agent, &address, &deliveries[i]) {
-                        acknowledged.lock().unwrap().insert(i);
+                        acknowledged.lock().expect("no sender panicked").insert(i);
                     }
                 }
             });
@@ -127,12 +128,16 @@ fn ten_kills_under_load_change_nothing() {
         assert!(load(server, &deliveries, &acknowledged, Some(delay)).is_none());
         println!(
             "kill {kill} after {delay:?}: {} of {} acknowledged",
-            acknowledged.lock().unwrap().len(),
+            acknowledged.lock().expect("no sender panicked").len(),
             deliveries.len()
         );
     }
     let server = load(Server::start(&disturbed, &config), &deliveries, &acknowledged, None).expect("not killed");
-    assert_eq!(acknowledged.lock().unwrap().len(), deliveries.len(), "everything is acknowledged in the end");
+    assert_eq!(
+        acknowledged.lock().expect("no sender panicked").len(),
+        deliveries.len(),
+        "everything is acknowledged in the end"
+    );
     server.stop();
 
     // The same pseudonyms: the same tenant's key.
