@@ -579,7 +579,7 @@ macro_rules! fact_kinds {
             version: 1,
             key: &["signal", "seq"],
             columns: || with_meta($record::COLUMNS),
-            birth: Birth::Month("at"),
+            birth: Birth::Dated("at"),
             doc: $doc,
         }),+];
 
@@ -656,7 +656,7 @@ pub static SIGNALS: TableSpec = TableSpec {
     version: 1,
     key: &["signal"],
     columns: || SignalFact::COLUMNS.to_vec(),
-    birth: Birth::Month("received_at"),
+    birth: Birth::Dated("received_at"),
     doc: "Every signal once: where it lies in the log, who sent it, what came of it.",
 };
 
@@ -666,7 +666,7 @@ pub static REJECTS: TableSpec = TableSpec {
     version: 1,
     key: &["signal", "seq"],
     columns: || RejectFact::COLUMNS.to_vec(),
-    birth: Birth::Month("received_at"),
+    birth: Birth::Dated("received_at"),
     doc: "Input that could not be read, with the reason.",
 };
 

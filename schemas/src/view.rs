@@ -2,13 +2,14 @@
 
 use crate::record::{ColumnSpec, Row};
 
-/// Which of a table's rows change together. The sink rewrites whole buckets of rows, so a good choice meets few of them.
+/// Which of a table's rows change together. The sink keeps rows in files ordered by birth and rewrites whole files, so a good
+/// choice meets few of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Birth {
-    /// Bucketed by the month of this timestamp or date column (a column of the row that hardly ever changes), for rows
-    /// that follow time: work touches recent things.
-    Month(&'static str),
-    /// Bucketed by a hash of the key alone: for small tables and rows without a date.
+    /// Ordered by this timestamp or date column (one that hardly ever changes), for rows that follow time: work touches
+    /// recent things.
+    Dated(&'static str),
+    /// Ordered by a hash of the key alone: for small tables and rows without a date.
     Timeless,
 }
 

@@ -46,7 +46,7 @@ impl Shape {
         }
         let birth = match spec.birth {
             Birth::Timeless => None,
-            Birth::Month(name) => Some(
+            Birth::Dated(name) => Some(
                 columns
                     .iter()
                     .position(|c| c.name == name && matches!(c.kind, ColumnKind::Timestamp | ColumnKind::Date))
@@ -236,7 +236,7 @@ mod tests {
     fn a_specification_is_checked() {
         let bad_key = TableSpec { key: &["nothing"], ..specs::EVENTS };
         assert!(matches!(Shape::new(&bad_key), Err(SinkError::Spec { .. })));
-        let bad_birth = TableSpec { birth: Birth::Month("id"), ..specs::EVENTS };
+        let bad_birth = TableSpec { birth: Birth::Dated("id"), ..specs::EVENTS };
         assert!(matches!(Shape::new(&bad_birth), Err(SinkError::Spec { .. })));
     }
 }

@@ -26,7 +26,7 @@ pub static VIEW: ViewSpec = ViewSpec {
         version: 1,
         key: &["person", "day", "ticket_key", "kind"],
         columns: || ActivityRow::COLUMNS.to_vec(),
-        birth: Birth::Month("day"),
+        birth: Birth::Dated("day"),
         doc: "What people did, in points, by ticket; one row a person, a day, a ticket and a kind of action.",
     },
     oracle: ORACLE,

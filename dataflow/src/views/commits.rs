@@ -22,7 +22,7 @@ pub static VIEW: ViewSpec = ViewSpec {
         version: 1,
         key: &["sha"],
         columns: || CommitRow::COLUMNS.to_vec(),
-        birth: Birth::Month("committed_at"),
+        birth: Birth::Dated("committed_at"),
         doc: "Commits that some repository still reaches; one row a commit.",
     },
     oracle: "

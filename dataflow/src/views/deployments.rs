@@ -19,7 +19,7 @@ pub static VIEW: ViewSpec = ViewSpec {
         version: 1,
         key: &["deployment"],
         columns: || DeploymentRow::COLUMNS.to_vec(),
-        birth: Birth::Month("created_at"),
+        birth: Birth::Dated("created_at"),
         doc: "Deployments and their outcome; one row a deployment.",
     },
     oracle: "

@@ -24,7 +24,7 @@ pub static VIEW: ViewSpec = ViewSpec {
         version: 1,
         key: &["item"],
         columns: || DigestItemRow::COLUMNS.to_vec(),
-        birth: Birth::Month("day"),
+        birth: Birth::Dated("day"),
         doc: "News for digests and live feeds, by role; one row a piece of news.",
     },
     oracle: ORACLE,

@@ -21,7 +21,7 @@ pub static VIEW: ViewSpec = ViewSpec {
         version: 1,
         key: &["person", "day", "ticket_key"],
         columns: || EffortRow::COLUMNS.to_vec(),
-        birth: Birth::Month("day"),
+        birth: Birth::Dated("day"),
         doc: "Working days divided over tickets, with the band that the links allow; one row a person, a day and a ticket.",
     },
     oracle: "

@@ -23,7 +23,7 @@ pub static VIEW: ViewSpec = ViewSpec {
         version: 1,
         key: &["artifact_kind", "artifact_id", "ticket_key", "kind"],
         columns: || EvidenceRow::COLUMNS.to_vec(),
-        birth: Birth::Month("at"),
+        birth: Birth::Dated("at"),
         doc: "Reasons to believe that an artifact belongs to a ticket; one row an artifact, a ticket and a kind of reason.",
     },
     oracle: ORACLE,

@@ -18,7 +18,7 @@ pub static VIEW: ViewSpec = ViewSpec {
         version: 1,
         key: &["incident"],
         columns: || IncidentRow::COLUMNS.to_vec(),
-        birth: Birth::Month("opened_at"),
+        birth: Birth::Dated("opened_at"),
         doc: "Incidents as their tools show them now; one row an incident.",
     },
     oracle: "

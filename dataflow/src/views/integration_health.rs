@@ -16,7 +16,7 @@ pub static VIEW: ViewSpec = ViewSpec {
         version: 1,
         key: &["source", "hour"],
         columns: || HealthRow::COLUMNS.to_vec(),
-        birth: Birth::Month("hour"),
+        birth: Birth::Dated("hour"),
         doc: "Signals, facts and rejections; one row a connector and hour.",
     },
     oracle: "

@@ -22,7 +22,7 @@ pub static VIEW: ViewSpec = ViewSpec {
         version: 1,
         key: &["artifact_kind", "artifact_id", "ticket_key"],
         columns: || LinkRow::COLUMNS.to_vec(),
-        birth: Birth::Month("stated_at"),
+        birth: Birth::Dated("stated_at"),
         doc: "Artifacts and the tickets they belong to, with confidence; one row an artifact and a ticket.",
     },
     oracle: "

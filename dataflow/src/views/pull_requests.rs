@@ -19,7 +19,7 @@ pub static VIEW: ViewSpec = ViewSpec {
         version: 1,
         key: &["pull_request"],
         columns: || PullRequestRow::COLUMNS.to_vec(),
-        birth: Birth::Month("created_at"),
+        birth: Birth::Dated("created_at"),
         doc: "Pull and merge requests as their hosts show them now; one row a pull request.",
     },
     oracle: "

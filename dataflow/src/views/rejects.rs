@@ -13,7 +13,7 @@ pub static VIEW: ViewSpec = ViewSpec {
         version: 1,
         key: &["signal", "seq"],
         columns: || RejectFact::COLUMNS.to_vec(),
-        birth: Birth::Month("received_at"),
+        birth: Birth::Dated("received_at"),
         doc: "Deliveries, or parts of them, that could not be read, with the reason; one row a rejection.",
     },
     oracle: "select signal, seq, source, received_at, reason from fact_rejects",

@@ -18,7 +18,7 @@ pub static VIEW: ViewSpec = ViewSpec {
         version: 1,
         key: &["review"],
         columns: || ReviewRow::COLUMNS.to_vec(),
-        birth: Birth::Month("submitted_at"),
+        birth: Birth::Dated("submitted_at"),
         doc: "Reviews of pull requests; one row a review.",
     },
     oracle: "

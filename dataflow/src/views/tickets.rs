@@ -20,7 +20,7 @@ pub static VIEW: ViewSpec = ViewSpec {
         version: 1,
         key: &["ticket_key"],
         columns: || TicketRow::COLUMNS.to_vec(),
-        birth: Birth::Month("created_at"),
+        birth: Birth::Dated("created_at"),
         doc: "Tickets as their trackers show them now; one row a ticket.",
     },
     oracle: "

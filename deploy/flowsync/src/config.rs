@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use flowsync_ingest::connectors::{self, Secret, Secrets, settings::Settings};
-use flowsync_schemas::model::{self, Model};
+use flowsync_schemas::model::Model;
 use serde::Deserialize;
 
 /// The configuration file. Unknown entries are errors, so that a misspelt one is noticed.
@@ -92,10 +92,11 @@ impl Config {
             .collect()
     }
 
-    /// The confidence model, and what names it.
-    pub fn model(&self) -> Result<Model> {
-        let Some(path) = &self.model else { return Ok(Model::parse(model::DEFAULT)?) };
+    /// The configured confidence model, as text; `None` for the shipped one.
+    pub fn model(&self) -> Result<Option<String>> {
+        let Some(path) = &self.model else { return Ok(None) };
         let text = std::fs::read_to_string(path).with_context(|| format!("model {}", path.display()))?;
-        Model::parse(&text).with_context(|| format!("model {}", path.display()))
+        Model::parse(&text).with_context(|| format!("model {}", path.display()))?;
+        Ok(Some(text))
     }
 }

@@ -1,8 +1,12 @@
 //! What every command that reads a data directory opens.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use flowsync_dataflow::views;
 use flowsync_ingest::{DataDir, Names};
 use flowsync_query::{Engine, EngineOptions};
@@ -16,8 +20,35 @@ pub fn specs() -> Vec<&'static ViewSpec> {
 /// A data directory for reading, beside a writer or without one.
 pub fn open(dir: &Path) -> Result<(DataDir, Engine)> {
     let data = DataDir::open_reader(dir)?;
-    let engine = engine(&data, &Model::shipped())?;
+    let engine = engine(&data, &model(&data)?)?;
     Ok((data, engine))
+}
+
+/// The confidence model of a data directory: the one that `run` was configured with last, or the shipped one.
+pub fn model(data: &DataDir) -> Result<Model> {
+    let path = model_file(data);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Model::parse(&text).with_context(|| path.display().to_string()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Model::shipped()),
+        Err(error) => Err(error).with_context(|| path.display().to_string()),
+    }
+}
+
+/// Makes a model that of the data directory, so that every command computes with the same one.
+pub fn set_model(data: &DataDir, text: Option<&str>) -> Result<()> {
+    let path = model_file(data);
+    let changed = match text {
+        Some(text) => std::fs::write(&path, text),
+        None => std::fs::remove_file(&path),
+    };
+    match changed {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).with_context(|| path.display().to_string()),
+        _ => Ok(()),
+    }
+}
+
+fn model_file(data: &DataDir) -> PathBuf {
+    data.path().join("model.toml")
 }
 
 /// The query engine over a data directory.

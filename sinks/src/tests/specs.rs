@@ -23,7 +23,7 @@ pub static FACTS: TableSpec = TableSpec {
     version: 1,
     key: &["id", "at"],
     columns,
-    birth: Birth::Month("day"),
+    birth: Birth::Dated("day"),
     doc: "Facts.",
 };
 
@@ -33,7 +33,7 @@ pub static EVENTS: TableSpec = TableSpec {
     version: 1,
     key: &["id"],
     columns,
-    birth: Birth::Month("at"),
+    birth: Birth::Dated("at"),
     doc: "Events of a test.",
 };
 

@@ -13,14 +13,14 @@ use flowsync_ingest::{
     import::{self, Progress, Summary},
     now,
 };
-use flowsync_schemas::model::Model;
 use tokio::runtime::Runtime;
 
-use crate::pipeline::Pipeline;
+use crate::{data, pipeline::Pipeline};
 
 pub fn run(connector: &str, paths: &[PathBuf], projects: Vec<String>, dir: &Path, runtime: &Runtime) -> Result<()> {
     let dir = DataDir::open_writer(dir, &super::command_line())?;
-    let pipeline = Pipeline::start(dir, &Model::shipped(), None, runtime.handle())?;
+    let model = data::model(&dir)?;
+    let pipeline = Pipeline::start(dir, &model, None, runtime.handle())?;
     let started = Instant::now();
     let imported = into(&pipeline, connector, paths, projects);
     // What was read before an error stays, and is committed.

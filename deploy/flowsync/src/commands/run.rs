@@ -13,6 +13,7 @@ use tokio::runtime::Runtime;
 
 use crate::{
     config::Config,
+    data,
     pipeline::Pipeline,
     serve::{Server, interrupted},
 };
@@ -25,6 +26,8 @@ pub fn run(config: Option<&Path>, dir: &Path, listen: Option<SocketAddr>, runtim
     let (secrets, model) = (config.secrets()?, config.model()?);
     let metrics = Metrics::install()?;
     let dir = DataDir::open_writer(dir, &super::command_line())?;
+    data::set_model(&dir, model.as_deref())?;
+    let model = data::model(&dir)?;
     let pipeline = Pipeline::start(dir, &model, config.workers, runtime.handle())?;
     apply_settings(&pipeline, &config.settings)?;
     let address = listen.or(config.listen).unwrap_or(LISTEN);
