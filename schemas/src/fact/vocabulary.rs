@@ -1,0 +1,127 @@
+//! The fixed words of facts: states, kinds of evidence and of edges, verbs. Stored as text; a word once written stays readable.
+
+use crate::words;
+
+words! {
+    /// Where work stands, in the three steps that every tracker shares, and `blocked`.
+    pub enum Progress {
+        /// Not begun.
+        Todo = "todo",
+        /// Begun.
+        InProgress = "in_progress",
+        /// Cannot go on.
+        Blocked = "blocked",
+        /// Finished.
+        Done = "done",
+    }
+}
+
+words! {
+    /// State of a pull request.
+    pub enum PullRequestState {
+        /// Open for review.
+        Open = "open",
+        /// Closed without being merged.
+        Closed = "closed",
+        /// Merged.
+        Merged = "merged",
+    }
+}
+
+words! {
+    /// Outcome of a build or a deployment.
+    pub enum RunState {
+        /// Queued or waiting.
+        Pending = "pending",
+        /// Running.
+        Running = "running",
+        /// Ended well.
+        Succeeded = "succeeded",
+        /// Ended badly.
+        Failed = "failed",
+        /// Cancelled, skipped or superseded.
+        Cancelled = "cancelled",
+    }
+}
+
+words! {
+    /// One kind of reason to believe that an artifact belongs to a ticket. Weights are in the model file.
+    pub enum EvidenceKind {
+        /// The branch name has the key.
+        BranchKey = "branch_key",
+        /// The commit message has the key.
+        CommitKey = "commit_key",
+        /// The title has the key.
+        TitleKey = "title_key",
+        /// The body has the key.
+        BodyKey = "body_key",
+        /// The tracker itself links the two.
+        TrackerLink = "tracker_link",
+        /// A person said so.
+        ManualReport = "manual_report",
+        /// A person confirmed the link.
+        Confirmed = "confirmed",
+        /// A person rejected the link.
+        Rejected = "rejected",
+    }
+}
+
+words! {
+    /// Kind of an edge of the graph.
+    pub enum EdgeKind {
+        /// Artifact → person.
+        AuthoredBy = "AUTHORED_BY",
+        /// Artifact → ticket.
+        LinkedTo = "LINKED_TO",
+        /// Design → ticket.
+        DesignedFor = "DESIGNED_FOR",
+        /// Document → ticket.
+        Documents = "DOCUMENTS",
+        /// Deployment → commit.
+        Deploys = "DEPLOYS",
+        /// Pull request → person.
+        ReviewedBy = "REVIEWED_BY",
+        /// Artifact → incident or ticket.
+        Resolves = "RESOLVES",
+        /// Part → whole: commit → pull request, ticket → parent.
+        PartOf = "PART_OF",
+    }
+}
+
+words! {
+    /// What a person says in a manual report.
+    pub enum Verb {
+        /// Work on the ticket has begun.
+        Start = "start",
+        /// The ticket is done.
+        Done = "done",
+        /// The ticket is blocked.
+        Block = "block",
+        /// The ticket was deployed to an environment.
+        Deploy = "deploy",
+        /// The artifact belongs to the ticket.
+        Confirm = "confirm",
+        /// The artifact does not belong to the ticket.
+        Reject = "reject",
+    }
+}
+
+words! {
+    /// Kind of a dated action by a person.
+    pub enum ActivityKind {
+        /// Wrote a commit.
+        Commit = "commit",
+        /// Opened a pull request.
+        PullRequest = "pull_request",
+        /// Reviewed a pull request.
+        Review = "review",
+        /// Wrote a comment.
+        Comment = "comment",
+        /// Moved a ticket.
+        Transition = "transition",
+        /// Logged time.
+        Worklog = "worklog",
+        /// Reported by hand.
+        Report = "report",
+    }
+}
