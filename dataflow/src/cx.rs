@@ -4,7 +4,7 @@
 //! of the view that it belongs to, and built the first time someone asks for it: the order of [`crate::views::ALL`] does
 //! not matter.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use differential_dataflow::input::Input;
 use flowsync_schemas::{
@@ -27,10 +27,10 @@ pub type Session<D> = differential_dataflow::input::InputSession<u64, D, isize>;
 
 macro_rules! inputs {
     ($($field:ident: $variant:ident($record:ident)),+ $(,)?) => {
-        /// The facts that views read, by kind.
+        /// The facts that views read, by kind. Facts are wide, and many operators hold them: they share one copy.
         #[derive(Clone)]
         pub struct Facts<'s> {
-            $(#[doc = concat!("Versions of `", stringify!($record), "`.")] pub $field: Coll<'s, Version<$record>>,)+
+            $(#[doc = concat!("Versions of `", stringify!($record), "`.")] pub $field: Coll<'s, Version<Arc<$record>>>,)+
             /// Every signal once.
             pub signals: Coll<'s, SignalFact>,
             /// Every rejection once.
@@ -39,7 +39,7 @@ macro_rules! inputs {
 
         /// The sessions behind [`Facts`].
         pub struct Inputs {
-            $($field: Session<Version<$record>>,)+
+            $($field: Session<Version<Arc<$record>>>,)+
             signals: Session<SignalFact>,
             rejects: Session<RejectFact>,
         }
@@ -61,7 +61,7 @@ macro_rules! inputs {
             pub fn update(&mut self, facts: &[Fact], signals: &[SignalFact], rejects: &[RejectFact], diff: isize) {
                 for fact in facts {
                     match &fact.body {
-                        $(FactBody::$variant(value) => self.$field.update(Version::of(fact, value.clone()), diff),)+
+                        $(FactBody::$variant(value) => self.$field.update(Version::of(fact, Arc::new(value.clone())), diff),)+
                         FactBody::Build(_) | FactBody::Release(_) | FactBody::Ref(_) | FactBody::Sprint(_) => {}
                     }
                 }

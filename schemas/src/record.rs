@@ -228,22 +228,6 @@ impl<F: Field> Field for Option<F> {
     }
 }
 
-/// Implements [`Field`] as text for a type with `as_text` (or `Display`) and `FromStr`.
-#[macro_export]
-macro_rules! text_field {
-    ($ty:ty) => {
-        impl $crate::record::Field for $ty {
-            const KIND: $crate::record::ColumnKind = $crate::record::ColumnKind::Text;
-            fn into_value(self) -> $crate::record::Value {
-                $crate::record::Value::Text(self.to_string().into())
-            }
-            fn from_value(value: &$crate::record::Value) -> Option<Self> {
-                value.as_text().and_then(|t| t.parse().ok())
-            }
-        }
-    };
-}
-
 /// Declares an enum whose values are fixed words: `Display`, `FromStr`, `ALL` and [`Field`].
 #[macro_export]
 macro_rules! words {
@@ -278,7 +262,18 @@ macro_rules! words {
             }
         }
 
-        $crate::text_field!($name);
+        impl $crate::record::Field for $name {
+            const KIND: $crate::record::ColumnKind = $crate::record::ColumnKind::Text;
+            fn into_value(self) -> $crate::record::Value {
+                // Every row has words: all rows share one copy of each.
+                static TEXTS: std::sync::LazyLock<Vec<$crate::record::Text>> =
+                    std::sync::LazyLock::new(|| $name::ALL.iter().map(|word| word.word().into()).collect());
+                $crate::record::Value::Text(TEXTS[self as usize].clone())
+            }
+            fn from_value(value: &$crate::record::Value) -> Option<Self> {
+                value.as_text().and_then(|t| t.parse().ok())
+            }
+        }
     };
 }
 

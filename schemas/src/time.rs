@@ -53,6 +53,13 @@ impl Day {
         Micros(i64::from(self.0) * MICROS_PER_DAY)
     }
 
+    /// The first day of the month.
+    pub fn first_of_month(self) -> Day {
+        let date = chrono::DateTime::from_timestamp_micros(self.start().0);
+        // Beyond the calendar's years every day is a month of its own, as `month` shows it.
+        Day(self.0 - date.map_or(0, |d| chrono::Datelike::day0(&d) as i32))
+    }
+
     /// The month, as `2026-10`.
     pub fn month(self) -> String {
         self.start().to_string()[..7].to_owned()
@@ -82,6 +89,7 @@ mod tests {
     fn days_before_1970_and_months() {
         assert_eq!(Micros(-1).day(), Day(-1));
         assert_eq!(Day(0).month(), "1970-01");
+        assert_eq!((Day(-1).first_of_month(), Day(20_000).first_of_month()), (Day(-31), Day(19_997)));
         assert_eq!(Day(20_000).to_string(), "2024-10-04");
     }
 }

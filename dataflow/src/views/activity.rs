@@ -7,6 +7,8 @@
 //! over the artifact's tickets by the confidence of the links; what no link claims stays with the ticket `''`. So the points
 //! of an action are never counted twice, and never lost. Sums are carried in the diff.
 
+use std::sync::Arc;
+
 use flowsync_schemas::{
     Birth, Day, EntityId, EntityKind, PersonId, Record, TableSpec, Text, ViewSpec,
     fact::{ActivityKind, Verb},
@@ -200,27 +202,31 @@ fn actions<'s>(cx: &mut Cx<'s>) -> Coll<'s, (EntityId, Action)> {
     };
     let commits = cx.commits().flat_map(move |(artifact, (v, _))| {
         let c = v.value;
-        act(c.author, c.authored_at.map(|t| t.day()), ActivityKind::Commit, c.sha).map(|a| (artifact, a))
+        act(c.author, c.authored_at.map(|t| t.day()), ActivityKind::Commit, c.sha.clone()).map(|a| (artifact, a))
     });
     let pulls = cx.pull_requests().flat_map(move |(artifact, v)| {
         let p = v.value;
         let day = p.created_at.map(|t| t.day());
-        act(p.author, day, ActivityKind::PullRequest, p.pull_request).map(|a| (artifact, a))
+        act(p.author, day, ActivityKind::PullRequest, p.pull_request.clone()).map(|a| (artifact, a))
     });
     let reviews = cx.reviews().flat_map(move |(_, v)| {
         let r = v.value;
         let artifact = id(EntityKind::PullRequest, &r.pull_request);
         let day = r.submitted_at.map(|t| t.day());
-        act(r.reviewer, day, ActivityKind::Review, r.review).map(|a| (artifact, a))
+        act(r.reviewer, day, ActivityKind::Review, r.review.clone()).map(|a| (artifact, a))
     });
     commits.concat(pulls).concat(reviews)
 }
 
 /// The activity.
 pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, ActivityRow> {
-    let acted = cx.facts.activities.clone().map(|v| ((v.value.kind, v.value.activity.clone()), v));
+    let acted = cx
+        .facts
+        .activities
+        .clone()
+        .map(|v| (EntityId::of_parts("activity", &[v.value.kind.word(), &v.value.activity]), v));
     let acted = latest(acted).flat_map(|(_, v)| {
-        let a = v.value;
+        let a = Arc::unwrap_or_clone(v.value);
         let person = a.person.filter(|_| !a.deleted)?;
         let millipoints = match (a.kind, a.spent_secs) {
             (ActivityKind::Worklog, Some(secs)) => secs.max(0) * 100_000 / 3_600,
@@ -259,7 +265,7 @@ pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, ActivityRow> {
         .map(move |(_, ticket, a)| whole(a.person, a.day, ticket, a.kind, a.millipoints));
     let reports = cx.reports().filter(is_work).map(move |v| {
         let kind = ActivityKind::Report;
-        whole(v.value.person, v.at.day(), v.value.ticket_key, kind, points(kind))
+        whole(v.value.person, v.at.day(), v.value.ticket_key.clone(), kind, points(kind))
     });
     sums(divided.concat(on_tickets).concat(reports)).map(
         |((person, day, ticket_key, kind), [n, points, low, high, _])| ActivityRow {

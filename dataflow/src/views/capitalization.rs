@@ -7,7 +7,7 @@
 //! is `unattributed`; a ticket whose kind no rule names is `expense`. Amounts are rounded once a row, half up. Without a
 //! currency the code is `XXX` (ISO 4217: no currency); without a rate amounts are zero.
 
-use flowsync_schemas::{Birth, EntityId, EntityKind, Record, TableSpec, Text, ViewSpec};
+use flowsync_schemas::{Birth, Day, EntityId, EntityKind, Record, TableSpec, Text, ViewSpec};
 
 use crate::{
     cx::Cx,
@@ -116,7 +116,7 @@ pub type Setting = ((Text, Text), Text);
 /// Settings in force.
 pub fn settings<'s>(cx: &mut Cx<'s>) -> Coll<'s, Setting> {
     let versions = cx.facts.settings.clone().map(|v| ((v.value.name.clone(), v.value.key.clone()), v));
-    latest(versions).flat_map(|(key, v)| (!v.value.deleted).then_some((key, v.value.value)))
+    latest(versions).flat_map(|(key, v)| (!v.value.deleted).then(|| (key, v.value.value.clone())))
 }
 
 /// Values of the setting with this name, by key.
@@ -129,8 +129,9 @@ fn rates<'s>(cx: &mut Cx<'s>) -> Coll<'s, (Text, i64)> {
     setting(cx, "day_rate_minor").flat_map(|(key, value)| value.parse().ok().map(|rate| (key, rate)))
 }
 
-/// Month, project, classification.
-type Group = (Text, Text, Text);
+/// First day of the month, project, classification. On the way to its sums an id goes before it, so that the texts are seldom
+/// compared.
+type Group = (Day, Text, Text);
 
 /// Effort, low, high, tickets and people of a group.
 fn totals<'s>(cx: &mut Cx<'s>) -> Coll<'s, (Group, [i64; 5])> {
@@ -140,19 +141,21 @@ fn totals<'s>(cx: &mut Cx<'s>) -> Coll<'s, (Group, [i64; 5])> {
         .map(|(ticket, v)| (Text::from(v.value.kind.to_lowercase()), ticket))
         .join_map(rules, |_, ticket, class| (*ticket, class.clone()));
     let effort = cx.effort().map(|e| (id(EntityKind::Ticket, &e.ticket_key), e));
-    let shares = left_join(effort, classes).map(|(_, e, class)| {
+    let shares = left_join(effort, classes).map(|(ticket, e, class)| {
         let class = if e.ticket_key.is_empty() { "unattributed".into() } else { class.unwrap_or("expense".into()) };
-        let group: Group = (e.day.month().into(), project_of(&e.ticket_key), class);
-        (group, e)
+        let (month, project) = (e.day.first_of_month(), project_of(&e.ticket_key));
+        let group = EntityId::of_parts("capitalization", &[&month.0.to_string(), &project, &class]);
+        ((group, (month, project, class)), ticket, e)
     });
-    let sums_of = shares.clone().map(|(group, e)| (group, [e.share_ppm, e.low_ppm, e.high_ppm, 0, 0]));
-    let tickets = distinct(shares.clone().map(|(group, e)| (group, e.ticket_key)));
-    let people = distinct(shares.map(|(group, e)| (group, e.person)));
+    let sums_of = shares.clone().map(|(group, _, e)| (group, [e.share_ppm, e.low_ppm, e.high_ppm, 0, 0]));
+    let tickets = distinct(shares.clone().map(|((group, texts), ticket, _)| (group, ticket, texts)));
+    let people = distinct(shares.map(|((group, texts), _, e)| (group, e.person, texts)));
     sums(
         sums_of
-            .concat(tickets.map(|(group, _)| (group, [0, 0, 0, 1, 0])))
-            .concat(people.map(|(group, _)| (group, [0, 0, 0, 0, 1]))),
+            .concat(tickets.map(|(group, _, texts)| ((group, texts), [0, 0, 0, 1, 0])))
+            .concat(people.map(|(group, _, texts)| ((group, texts), [0, 0, 0, 0, 1]))),
     )
+    .map(|((_, group), sums)| (group, sums))
 }
 
 /// Installs the view.
@@ -167,7 +170,8 @@ pub fn install(cx: &mut Cx<'_>) {
         .map(|(all, (row, rate), default)| (all, (row, rate.or(default).unwrap_or_default())));
     let currency = setting(cx, "currency").filter(|(key, _)| key.is_empty());
     let rows = left_join(with_default, currency).map(|(_, (((group, sums), centre), rate), currency)| {
-        let (period, project, classification) = group;
+        let (month, project, classification) = group;
+        let period = month.month().into();
         let [person_days_ppm, low_person_days_ppm, high_person_days_ppm, ticket_count, person_count] = sums;
         let amount = |ppm: i64| ((i128::from(ppm) * i128::from(rate) + 500_000) / 1_000_000) as i64;
         CapitalizationRow {

@@ -4,7 +4,7 @@
 //! the latest word of some repository on it is no tombstone; what is told of it comes from the richest such word (one with
 //! line counts), then the latest. Keeps I3.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use flowsync_schemas::{
     Birth, EntityId, EntityKind, Micros, PersonId, Record, SignalId, TableSpec, Text, ViewSpec, fact::CommitFact,
@@ -78,7 +78,7 @@ pub struct CommitRow {
 }
 
 /// A commit by id: what is told of it, and every signal whose word still holds.
-pub type Keyed = (EntityId, (Version<CommitFact>, Vec<SignalId>));
+pub type Keyed = (EntityId, (Version<Arc<CommitFact>>, Vec<SignalId>));
 
 /// Commits that some repository still reaches.
 pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, Keyed> {
@@ -90,8 +90,9 @@ pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, Keyed> {
             for (word, _) in words {
                 latest.insert(&word.value.repo, !word.value.deleted);
             }
-            let holds =
-                |v: &Version<CommitFact>| !v.value.deleted && latest.get(&*v.value.repo).copied().unwrap_or_default();
+            let holds = |v: &Version<Arc<CommitFact>>| {
+                !v.value.deleted && latest.get(&*v.value.repo).copied().unwrap_or_default()
+            };
             let richest = words
                 .iter()
                 .map(|(w, _)| *w)
@@ -109,19 +110,22 @@ pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, Keyed> {
 
 /// Installs the view.
 pub fn install(cx: &mut Cx<'_>) {
-    let rows = cx.commits().map(|(_, (Version { signal, value: c, .. }, _))| CommitRow {
-        sha: c.sha,
-        repo: c.repo,
-        author: c.author,
-        committer: c.committer,
-        authored_at: c.authored_at,
-        committed_at: c.committed_at,
-        subject: c.subject,
-        parent_count: c.parent_count,
-        added_lines: c.added_lines,
-        deleted_lines: c.deleted_lines,
-        changed_files: c.changed_files,
-        signal,
+    let rows = cx.commits().map(|(_, (Version { signal, value, .. }, _))| {
+        let c = Arc::unwrap_or_clone(value);
+        CommitRow {
+            sha: c.sha,
+            repo: c.repo,
+            author: c.author,
+            committer: c.committer,
+            authored_at: c.authored_at,
+            committed_at: c.committed_at,
+            subject: c.subject,
+            parent_count: c.parent_count,
+            added_lines: c.added_lines,
+            deleted_lines: c.deleted_lines,
+            changed_files: c.changed_files,
+            signal,
+        }
     });
     cx.emit(&VIEW.table, rows);
 }

@@ -2,6 +2,8 @@
 //!
 //! Grain: one row a deployment. Key: `deployment`. Inputs: deployment facts. Keeps I3: the latest version holds.
 
+use std::sync::Arc;
+
 use flowsync_schemas::{
     Birth, EntityId, EntityKind, Micros, PersonId, Record, SignalId, TableSpec, Text, ViewSpec,
     fact::{DeploymentFact, RunState},
@@ -58,7 +60,7 @@ pub struct DeploymentRow {
 }
 
 /// A deployment by id.
-pub type Keyed = (EntityId, Version<DeploymentFact>);
+pub type Keyed = (EntityId, Version<Arc<DeploymentFact>>);
 
 /// The latest undeleted versions.
 pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, Keyed> {
@@ -68,17 +70,20 @@ pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, Keyed> {
 
 /// Installs the view.
 pub fn install(cx: &mut Cx<'_>) {
-    let rows = cx.deployments().map(|(_, Version { signal, value: d, .. })| DeploymentRow {
-        deployment: d.deployment,
-        repo: d.repo,
-        sha: d.sha,
-        environment: d.environment,
-        state: d.state,
-        creator: d.creator,
-        created_at: d.created_at,
-        finished_at: d.finished_at,
-        url: d.url,
-        signal,
+    let rows = cx.deployments().map(|(_, Version { signal, value, .. })| {
+        let d = Arc::unwrap_or_clone(value);
+        DeploymentRow {
+            deployment: d.deployment,
+            repo: d.repo,
+            sha: d.sha,
+            environment: d.environment,
+            state: d.state,
+            creator: d.creator,
+            created_at: d.created_at,
+            finished_at: d.finished_at,
+            url: d.url,
+            signal,
+        }
     });
     cx.emit(&VIEW.table, rows);
 }

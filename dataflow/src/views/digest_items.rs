@@ -4,6 +4,8 @@
 //! reports, `links`, `ticket_status`. Rows carry the day they belong to; what is "new" is decided by the query. Every item
 //! has its band and the way to its evidence.
 
+use std::{cmp::Reverse, sync::Arc};
+
 use flowsync_schemas::{
     Birth, Day, EntityKind, Micros, PersonId, Record, TableSpec, Text, ViewSpec,
     fact::{EvidenceKind, Progress, PullRequestState, RunState, Verb},
@@ -14,7 +16,7 @@ use flowsync_schemas::{
 use crate::{
     cx::Cx,
     ops::{Coll, left_join},
-    views::{ASSERTED_BPS, links::LinkRow},
+    views::ASSERTED_BPS,
 };
 
 /// The view.
@@ -220,7 +222,7 @@ impl News {
 
 fn of_tickets<'s>(cx: &mut Cx<'s>) -> Coll<'s, DigestItemRow> {
     cx.tickets().flat_map(|(_, v)| {
-        let (at, t) = (v.at, v.value);
+        let (at, t) = (v.at, Arc::unwrap_or_clone(v.value));
         let (kind, at) = match t.progress {
             Progress::Todo => return None,
             Progress::InProgress => (NewsKind::Started, at),
@@ -246,20 +248,24 @@ fn of_pull_requests<'s>(cx: &mut Cx<'s>) -> Coll<'s, DigestItemRow> {
     let best = cx
         .links()
         .filter(|(_, l)| l.artifact_kind == EntityKind::PullRequest && l.confidence_bps >= ASSERTED_BPS)
+        // The most confident first, then the smaller key: values come sorted.
+        .map(|(artifact, l)| (artifact, (Reverse(l.confidence_bps), l.ticket_key, l.project, l.low_bps, l.high_bps)))
         .reduce_named("BestLink", |_, links, out| {
-            let order = |l: &LinkRow| (std::cmp::Reverse(l.confidence_bps), l.ticket_key.clone());
-            if let Some((best, _)) = links.iter().min_by_key(|(l, _)| order(l)) {
+            if let Some((best, _)) = links.first() {
                 out.push(((*best).clone(), 1));
             }
         });
     let merged = cx.pull_requests().filter(|(_, v)| v.value.state == PullRequestState::Merged);
     left_join(merged, best).map(|(_, v, link)| {
-        let p = v.value;
+        let p = Arc::unwrap_or_clone(v.value);
         let (band, evidence) = match &link {
-            Some(l) => (l.band(), ("links", format!("PullRequest,{},{}", p.pull_request, l.ticket_key).into())),
+            Some((Reverse(confidence_bps), ticket, _, low_bps, high_bps)) => (
+                Band { confidence_bps: *confidence_bps, low_bps: *low_bps, high_bps: *high_bps },
+                ("links", format!("PullRequest,{},{ticket}", p.pull_request).into()),
+            ),
             None => (Band::CERTAIN, ("pull_requests", p.pull_request.clone())),
         };
-        let (project, ticket_key) = link.map(|l| (l.project, l.ticket_key)).unzip();
+        let (project, ticket_key) = link.map(|(_, ticket, project, ..)| (project, ticket)).unzip();
         News {
             kind: NewsKind::Merged,
             at: p.merged_at.unwrap_or(v.at),
@@ -277,7 +283,7 @@ fn of_pull_requests<'s>(cx: &mut Cx<'s>) -> Coll<'s, DigestItemRow> {
 
 fn of_deployments<'s>(cx: &mut Cx<'s>) -> Coll<'s, DigestItemRow> {
     cx.deployments().flat_map(|(_, v)| {
-        let d = v.value;
+        let d = Arc::unwrap_or_clone(v.value);
         let kind = match d.state {
             RunState::Succeeded => NewsKind::Deployed,
             RunState::Failed => NewsKind::DeployFailed,
@@ -300,7 +306,7 @@ fn of_deployments<'s>(cx: &mut Cx<'s>) -> Coll<'s, DigestItemRow> {
 
 fn of_incidents<'s>(cx: &mut Cx<'s>) -> Coll<'s, DigestItemRow> {
     cx.incidents().flat_map(|(_, v)| {
-        let i = v.value;
+        let i = Arc::unwrap_or_clone(v.value);
         let resolved = i.resolved_at.is_some();
         let news = News {
             kind: if resolved { NewsKind::IncidentResolved } else { NewsKind::IncidentOpened },
@@ -341,7 +347,7 @@ fn of_reports<'s>(cx: &mut Cx<'s>) -> Coll<'s, DigestItemRow> {
     let weight = cx.model.weight(EvidenceKind::ManualReport);
     let band = cx.model.band(weight.weight, weight.spread * weight.spread);
     cx.reports().filter(|v| !matches!(v.value.verb, Verb::Confirm | Verb::Reject)).map(move |v| {
-        let (signal, r) = (v.signal.to_string(), v.value);
+        let (signal, r) = (v.signal.to_string(), Arc::unwrap_or_clone(v.value));
         let place = r.environment.map(|e| format!(" to {e}")).unwrap_or_default();
         News {
             kind: NewsKind::Reported,

@@ -4,14 +4,14 @@
 //! and what tools state: authors, reviewers, deployed commits, parents, relations. What the owning tool states is certain.
 
 use flowsync_schemas::{
-    Birth, EntityKind, PersonId, Record, TableSpec, Text, ViewSpec,
+    Birth, EntityId, EntityKind, PersonId, Record, TableSpec, Text, ViewSpec,
     fact::{EdgeKind, RelationFact},
     model::Band,
 };
 
 use crate::{
     cx::Cx,
-    ops::{Coll, distinct, id, latest},
+    ops::{Coll, distinct_by_id, id, latest},
     views::ASSERTED_BPS,
 };
 
@@ -98,8 +98,12 @@ fn row((src_kind, src_id, edge, dst_kind, dst_id): Ends, band: Band) -> EdgeRow 
     EdgeRow { src_kind, src_id, edge, dst_kind, dst_id, confidence_bps, low_bps, high_bps }
 }
 
-fn to_person(kind: EntityKind, native: Text, edge: EdgeKind, person: Option<PersonId>) -> Option<Ends> {
-    person.map(|p| (kind, native, edge, EntityKind::User, p.to_string().into()))
+fn id_of((src_kind, src_id, edge, dst_kind, dst_id): &Ends) -> EntityId {
+    EntityId::of_parts("edge", &[src_kind.word(), src_id, edge.word(), dst_kind.word(), dst_id])
+}
+
+fn to_person(kind: EntityKind, native: &Text, edge: EdgeKind, person: Option<PersonId>) -> Option<Ends> {
+    person.map(|p| (kind, native.clone(), edge, EntityKind::User, p.to_string().into()))
 }
 
 /// Relations that tools state, other than the tracker's links to work: those are evidence.
@@ -114,8 +118,8 @@ fn stated<'s>(cx: &Cx<'s>) -> Coll<'s, Ends> {
         ((id(r.src_kind, &r.src_id), r.edge, id(r.dst_kind, &r.dst_id)), v)
     });
     latest(relations).flat_map(|(_, v)| {
-        let r = v.value;
-        (!r.deleted).then_some((r.src_kind, r.src_id, r.edge, r.dst_kind, r.dst_id))
+        let r = &v.value;
+        (!r.deleted).then(|| (r.src_kind, r.src_id.clone(), r.edge, r.dst_kind, r.dst_id.clone()))
     })
 }
 
@@ -124,19 +128,21 @@ pub fn install(cx: &mut Cx<'_>) {
     use EdgeKind::{AuthoredBy, Deploys, LinkedTo, PartOf, ReviewedBy};
     use EntityKind::{Commit, DeploymentEvent, Incident, PullRequest, Ticket};
 
-    let commits = cx.commits().flat_map(|(_, (v, _))| to_person(Commit, v.value.sha, AuthoredBy, v.value.author));
+    let commits = cx.commits().flat_map(|(_, (v, _))| to_person(Commit, &v.value.sha, AuthoredBy, v.value.author));
     let pulls =
-        cx.pull_requests().flat_map(|(_, v)| to_person(PullRequest, v.value.pull_request, AuthoredBy, v.value.author));
+        cx.pull_requests().flat_map(|(_, v)| to_person(PullRequest, &v.value.pull_request, AuthoredBy, v.value.author));
     let reviews =
-        cx.reviews().flat_map(|(_, v)| to_person(PullRequest, v.value.pull_request, ReviewedBy, v.value.reviewer));
-    let deployed = cx.deployments().map(|(_, v)| (DeploymentEvent, v.value.deployment, Deploys, Commit, v.value.sha));
+        cx.reviews().flat_map(|(_, v)| to_person(PullRequest, &v.value.pull_request, ReviewedBy, v.value.reviewer));
+    let deployed = cx
+        .deployments()
+        .map(|(_, v)| (DeploymentEvent, v.value.deployment.clone(), Deploys, Commit, v.value.sha.clone()));
     let parents = cx.tickets().flat_map(|(_, v)| {
-        let t = v.value;
-        t.parent_key.map(|parent| (Ticket, t.ticket_key, PartOf, Ticket, parent))
+        let t = &v.value;
+        t.parent_key.as_ref().map(|parent| (Ticket, t.ticket_key.clone(), PartOf, Ticket, parent.clone()))
     });
     let incidents = cx.incidents().flat_map(|(_, v)| {
-        let i = v.value;
-        i.ticket_key.map(|ticket| (Incident, i.incident, LinkedTo, Ticket, ticket))
+        let i = &v.value;
+        i.ticket_key.as_ref().map(|ticket| (Incident, i.incident.clone(), LinkedTo, Ticket, ticket.clone()))
     });
     let relations = stated(cx);
     let certain = commits.concatenate([pulls, reviews, deployed, parents, incidents, relations]);
@@ -144,6 +150,7 @@ pub fn install(cx: &mut Cx<'_>) {
         let band = l.band();
         row((l.artifact_kind, l.artifact_id, LinkedTo, Ticket, l.ticket_key), band)
     });
-    let rows = distinct(certain).map(|ends| row(ends, Band::CERTAIN)).concat(links);
+    let certain = certain.map(|ends| (id_of(&ends), ends));
+    let rows = distinct_by_id(certain).map(|ends| row(ends, Band::CERTAIN)).concat(links);
     cx.emit(&VIEW.table, rows);
 }

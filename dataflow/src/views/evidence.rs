@@ -6,6 +6,8 @@
 //! artifact that names it. Of a person's reports on one artifact and ticket the latest holds. One row per kind, however
 //! often it was said: of several signals the smallest id is shown. Keeps I3.
 
+use std::sync::Arc;
+
 use flowsync_schemas::{
     Birth, EntityId, EntityKind, Micros, Record, SignalId, TableSpec, Text, ViewSpec,
     fact::{EdgeKind, EvidenceKind, ReportFact, Verb},
@@ -116,7 +118,7 @@ pub struct EvidenceRow {
 }
 
 /// A report by artifact and ticket.
-pub type Report = Version<ReportFact>;
+pub type Report = Version<Arc<ReportFact>>;
 
 /// Reports in force: the latest of each person on each ticket and artifact.
 pub fn reports<'s>(cx: &mut Cx<'s>) -> Coll<'s, Report> {
@@ -152,6 +154,7 @@ fn mentions<'s>(cx: &mut Cx<'s>) -> Coll<'s, (Key, Statement)> {
         .map(|((_, signal), (at, m))| (EntityId::of_project(&m.project), (signal, at, m)))
         .semijoin(projects)
         .map(|(_, (signal, at, m))| {
+            let m = Arc::unwrap_or_clone(m);
             keyed(m.kind, (signal, at, m.artifact_kind, m.artifact_id, m.project, m.ticket_key))
         })
 }
@@ -189,7 +192,7 @@ pub fn project_of(ticket_key: &str) -> Text {
 /// The evidence.
 pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, EvidenceRow> {
     let reported = cx.reports().flat_map(|v| {
-        let r = v.value;
+        let r = Arc::unwrap_or_clone(v.value);
         let kind = match r.verb {
             Verb::Confirm => EvidenceKind::Confirmed,
             Verb::Reject => EvidenceKind::Rejected,

@@ -2,6 +2,8 @@
 //!
 //! Grain: one row an incident. Key: `incident`. Inputs: incident facts. Keeps I3: the latest version holds.
 
+use std::sync::Arc;
+
 use flowsync_schemas::{
     Birth, EntityId, EntityKind, Micros, Record, SignalId, TableSpec, Text, ViewSpec, fact::IncidentFact,
 };
@@ -53,7 +55,7 @@ pub struct IncidentRow {
 }
 
 /// An incident by id.
-pub type Keyed = (EntityId, Version<IncidentFact>);
+pub type Keyed = (EntityId, Version<Arc<IncidentFact>>);
 
 /// The latest undeleted versions.
 pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, Keyed> {
@@ -63,15 +65,18 @@ pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, Keyed> {
 
 /// Installs the view.
 pub fn install(cx: &mut Cx<'_>) {
-    let rows = cx.incidents().map(|(_, Version { signal, value: i, .. })| IncidentRow {
-        incident: i.incident,
-        title: i.title,
-        severity: i.severity,
-        ticket_key: i.ticket_key,
-        opened_at: i.opened_at,
-        resolved_at: i.resolved_at,
-        url: i.url,
-        signal,
+    let rows = cx.incidents().map(|(_, Version { signal, value, .. })| {
+        let i = Arc::unwrap_or_clone(value);
+        IncidentRow {
+            incident: i.incident,
+            title: i.title,
+            severity: i.severity,
+            ticket_key: i.ticket_key,
+            opened_at: i.opened_at,
+            resolved_at: i.resolved_at,
+            url: i.url,
+            signal,
+        }
     });
     cx.emit(&VIEW.table, rows);
 }

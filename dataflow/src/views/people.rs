@@ -3,7 +3,7 @@
 //! Grain: one row a pseudonym (an e-mail address, or an account of one tool). Key: `person`. Inputs: account facts. Names
 //! are in the identity vault alone (I8). A person is a bot as soon as one tool says so.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use flowsync_schemas::{Birth, PersonId, Record, TableSpec, Text, ViewSpec};
 
@@ -41,7 +41,10 @@ pub struct PersonRow {
 
 /// Installs the view.
 pub fn install(cx: &mut Cx<'_>) {
-    let accounts = cx.facts.accounts.clone().map(|v| (v.value.person, (v.value.source, v.value.kind, v.value.bot)));
+    let accounts = cx.facts.accounts.clone().map(|v| {
+        let a = Arc::unwrap_or_clone(v.value);
+        (a.person, (a.source, a.kind, a.bot))
+    });
     // Distinct first: a person is named by thousands of signals, in a handful of ways.
     let rows = distinct(accounts)
         .reduce_named("People", |_, accounts, out| {

@@ -2,6 +2,8 @@
 //!
 //! Grain: one row a pull request. Key: `pull_request`. Inputs: pull request facts. Keeps I3: the latest version holds.
 
+use std::sync::Arc;
+
 use flowsync_schemas::{
     Birth, EntityId, EntityKind, Micros, PersonId, Record, SignalId, TableSpec, Text, ViewSpec,
     fact::{PullRequestFact, PullRequestState},
@@ -82,7 +84,7 @@ pub struct PullRequestRow {
 }
 
 /// A pull request by id.
-pub type Keyed = (EntityId, Version<PullRequestFact>);
+pub type Keyed = (EntityId, Version<Arc<PullRequestFact>>);
 
 /// The latest undeleted versions.
 pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, Keyed> {
@@ -92,27 +94,30 @@ pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, Keyed> {
 
 /// Installs the view.
 pub fn install(cx: &mut Cx<'_>) {
-    let rows = cx.pull_requests().map(|(_, Version { at, signal, value: p, .. })| PullRequestRow {
-        pull_request: p.pull_request,
-        repo: p.repo,
-        number: p.number,
-        title: p.title,
-        state: p.state,
-        draft: p.draft,
-        author: p.author,
-        head_branch: p.head_branch,
-        head_sha: p.head_sha,
-        base_branch: p.base_branch,
-        merge_sha: p.merge_sha,
-        created_at: p.created_at,
-        merged_at: p.merged_at,
-        closed_at: p.closed_at,
-        updated_at: at,
-        added_lines: p.added_lines,
-        deleted_lines: p.deleted_lines,
-        changed_files: p.changed_files,
-        url: p.url,
-        signal,
+    let rows = cx.pull_requests().map(|(_, Version { at, signal, value, .. })| {
+        let p = Arc::unwrap_or_clone(value);
+        PullRequestRow {
+            pull_request: p.pull_request,
+            repo: p.repo,
+            number: p.number,
+            title: p.title,
+            state: p.state,
+            draft: p.draft,
+            author: p.author,
+            head_branch: p.head_branch,
+            head_sha: p.head_sha,
+            base_branch: p.base_branch,
+            merge_sha: p.merge_sha,
+            created_at: p.created_at,
+            merged_at: p.merged_at,
+            closed_at: p.closed_at,
+            updated_at: at,
+            added_lines: p.added_lines,
+            deleted_lines: p.deleted_lines,
+            changed_files: p.changed_files,
+            url: p.url,
+            signal,
+        }
     });
     cx.emit(&VIEW.table, rows);
 }

@@ -2,6 +2,8 @@
 //!
 //! Grain: one row a review. Key: `review`. Inputs: review facts. Keeps I3: the latest version holds.
 
+use std::sync::Arc;
+
 use flowsync_schemas::{
     Birth, EntityId, EntityKind, Micros, PersonId, Record, SignalId, TableSpec, Text, ViewSpec, fact::ReviewFact,
 };
@@ -49,7 +51,7 @@ pub struct ReviewRow {
 }
 
 /// A review by id.
-pub type Keyed = (EntityId, Version<ReviewFact>);
+pub type Keyed = (EntityId, Version<Arc<ReviewFact>>);
 
 /// The latest undeleted versions.
 pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, Keyed> {
@@ -59,13 +61,16 @@ pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, Keyed> {
 
 /// Installs the view.
 pub fn install(cx: &mut Cx<'_>) {
-    let rows = cx.reviews().map(|(_, Version { signal, value: r, .. })| ReviewRow {
-        review: r.review,
-        pull_request: r.pull_request,
-        reviewer: r.reviewer,
-        state: r.state,
-        submitted_at: r.submitted_at,
-        signal,
+    let rows = cx.reviews().map(|(_, Version { signal, value, .. })| {
+        let r = Arc::unwrap_or_clone(value);
+        ReviewRow {
+            review: r.review,
+            pull_request: r.pull_request,
+            reviewer: r.reviewer,
+            state: r.state,
+            submitted_at: r.submitted_at,
+            signal,
+        }
     });
     cx.emit(&VIEW.table, rows);
 }

@@ -5,6 +5,8 @@
 //! supports, so that they can disagree. The evidence says what its latest word says; a pull request's state and a person's
 //! report are words, a bare commit (`in_progress`) counts only where there is neither.
 
+use std::sync::Arc;
+
 use flowsync_schemas::{
     Birth, EntityId, EntityKind, Micros, Record, TableSpec, Text, ViewSpec,
     fact::{EvidenceKind, Progress, PullRequestState, Verb},
@@ -181,7 +183,7 @@ fn words<'s>(cx: &mut Cx<'s>) -> Coll<'s, (EntityId, Word)> {
             Verb::Confirm | Verb::Reject => return None,
         };
         let ticket = id(EntityKind::Ticket, &v.value.ticket_key);
-        let (project, ticket_key) = (v.value.project, v.value.ticket_key);
+        let (project, ticket_key) = (v.value.project.clone(), v.value.ticket_key.clone());
         let native = v.signal.to_string().into();
         Some((ticket, Word { class: 1, at: v.at, progress, band, kind: "report".into(), native, project, ticket_key }))
     });
@@ -220,7 +222,7 @@ fn row(tracker: Option<&Tracker>, word: Option<&Word>) -> Option<TicketStatusRow
 pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, TicketStatusRow> {
     let evidence = words(cx).map(|(ticket, word)| (ticket, Side::Evidence(word)));
     let tracker = cx.tickets().map(|(ticket, v)| {
-        let t = v.value;
+        let t = Arc::unwrap_or_clone(v.value);
         (ticket, Side::Tracker((t.ticket_key, t.project, t.title, t.status, t.progress)))
     });
     evidence

@@ -3,6 +3,8 @@
 //! Grain: one row a ticket. Key: `ticket_key`. Inputs: ticket facts of every tracker. A ticket that its tracker deleted or
 //! moved away is gone. Keeps I3: the latest version holds, by the tracker's clock, then by signal id.
 
+use std::sync::Arc;
+
 use flowsync_schemas::{
     Birth, EntityId, EntityKind, Micros, PersonId, Record, SignalId, TableSpec, Text, ViewSpec,
     fact::{Progress, TicketFact},
@@ -75,7 +77,7 @@ pub struct TicketRow {
 }
 
 /// A ticket by id.
-pub type Keyed = (EntityId, Version<TicketFact>);
+pub type Keyed = (EntityId, Version<Arc<TicketFact>>);
 
 /// The latest undeleted versions.
 pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, Keyed> {
@@ -85,24 +87,27 @@ pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, Keyed> {
 
 /// Installs the view.
 pub fn install(cx: &mut Cx<'_>) {
-    let rows = cx.tickets().map(|(_, Version { at, signal, value: t, .. })| TicketRow {
-        ticket_key: t.ticket_key,
-        project: t.project,
-        title: t.title,
-        kind: t.kind,
-        status: t.status,
-        progress: t.progress,
-        priority: t.priority,
-        labels: t.labels,
-        reporter: t.reporter,
-        assignee: t.assignee,
-        parent_key: t.parent_key,
-        estimate_secs: t.estimate_secs,
-        created_at: t.created_at,
-        resolved_at: t.resolved_at,
-        updated_at: at,
-        url: t.url,
-        signal,
+    let rows = cx.tickets().map(|(_, Version { at, signal, value, .. })| {
+        let t = Arc::unwrap_or_clone(value);
+        TicketRow {
+            ticket_key: t.ticket_key,
+            project: t.project,
+            title: t.title,
+            kind: t.kind,
+            status: t.status,
+            progress: t.progress,
+            priority: t.priority,
+            labels: t.labels,
+            reporter: t.reporter,
+            assignee: t.assignee,
+            parent_key: t.parent_key,
+            estimate_secs: t.estimate_secs,
+            created_at: t.created_at,
+            resolved_at: t.resolved_at,
+            updated_at: at,
+            url: t.url,
+            signal,
+        }
     });
     cx.emit(&VIEW.table, rows);
 }
