@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Three threads, joined by bounded channels (I9): a slow sink holds the publisher back, that the job, that the reader; what
-//! waits meanwhile waits in the log. A restart loads the committed base rows, reconciles the views with their recomputation
-//! (I6), and reads the log from the committed positions, at the same epoch bounds as before.
+//! waits meanwhile waits in the log. A restart serves the committed epoch at once; beside that it loads the base rows,
+//! reconciles the views with their recomputation (I6), and reads the log from the committed positions, at the same epoch
+//! bounds as before.
 
 use std::{
     collections::VecDeque,
@@ -58,6 +59,8 @@ pub struct Progress {
     pub closed: Epoch,
     /// The newest epoch in the tables.
     pub committed: Epoch,
+    /// Whether the committed rows are still being loaded: what is served is the committed epoch.
+    pub reloading: bool,
     /// Rows that differed from their recomputation at the start (I6).
     pub corrected: u64,
     /// Why it does not go on.
@@ -173,12 +176,11 @@ impl Pipeline {
             epochs_in_flight_max: EPOCHS_IN_FLIGHT_MAX,
         };
         let job = Job::start(config, read_with(people.clone()), deltas_in)?;
-        let start = Start::of(&sink, &log, runtime)?;
-        status.set(|p| (p.closed, p.committed) = (start.committed, start.committed));
-        job.restore(start.from.epoch, start.from.positions.clone(), start.base)?;
+        let Start { from, rebuild_to } = Start::of(&sink, &log)?;
+        status.set(|p| (p.closed, p.committed, p.reloading) = (from.epoch, from.epoch, rebuild_to.is_none()));
 
+        let (base_in, base) = sync_channel(1);
         let reader = Reader { log: log.clone(), mint: mint.clone(), stop: stop.clone() };
-        let from = start.from;
         let publisher = Publisher { engine: engine.clone(), feed: feed.clone(), status: status.clone() };
         let committer = Committer {
             sink,
@@ -189,11 +191,10 @@ impl Pipeline {
             status: status.clone(),
             runtime: runtime.clone(),
         };
-        let rebuild_to = start.rebuild_to;
         let threads = vec![
-            spawn("reader", &status, &stop, move || reader.run(job, from))?,
+            spawn("reader", &status, &stop, move || reader.run(job, from, &base))?,
             spawn("publisher", &status, &stop, move || publisher.run(&deltas, &commits_in, rebuild_to))?,
-            spawn("committer", &status, &stop, move || committer.run(&commits, rebuild_to))?,
+            spawn("committer", &status, &stop, move || committer.run(&commits, rebuild_to, &base_in))?,
         ];
         Ok(Self { dir, log, vault, appender: Arc::new(appender), people, engine, feed, status, stop, threads })
     }
@@ -262,21 +263,21 @@ fn read_with(people: Pseudonymizer) -> Read {
 
 /// Where the pipeline begins.
 struct Start {
-    committed: Epoch,
     from: Mark,
-    base: Base,
     /// Where the tables have to be computed anew: the epoch up to which that is.
     rebuild_to: Option<Epoch>,
 }
 
 impl Start {
-    fn of(sink: &Sink, log: &Arc<dyn Log>, runtime: &Handle) -> Result<Self> {
+    fn of(sink: &Sink, log: &Arc<dyn Log>) -> Result<Self> {
         let ends = log.ends()?;
         let Some(manifest) = sink.committed() else {
             let from = Mark { epoch: Epoch(0), positions: vec![0; ends.len()] };
-            let rebuild_to = Some(Epoch(ends.iter().sum()));
-            tracing::warn!(signals = ends.iter().sum::<u64>(), "computing every table anew from the log");
-            return Ok(Self { committed: Epoch(0), from, base: Base::default(), rebuild_to });
+            let signals: u64 = ends.iter().sum();
+            if signals > 0 {
+                tracing::warn!(signals, "computing every table anew from the log");
+            }
+            return Ok(Self { from, rebuild_to: Some(Epoch(signals)) });
         };
         let mut positions = manifest.positions.clone();
         positions.resize(ends.len(), 0);
@@ -286,22 +287,26 @@ impl Start {
                  were computed from; restore it from a backup"
             ));
         }
-        let rows = |table: &'static str| runtime.block_on(sink.load(table)).with_context(|| format!("table {table}"));
-        let mut base = Base::default();
-        for (i, table) in FACT_TABLES.iter().enumerate() {
-            for row in rows(table.name)? {
-                base.facts.push(Fact::from_row(i, &row).with_context(|| format!("table {}", table.name))?);
-            }
-        }
-        for row in rows(SIGNALS.name)? {
-            base.signals.push(SignalFact::from_values(&row)?);
-        }
-        for row in rows(REJECTS.name)? {
-            base.rejects.push(RejectFact::from_values(&row)?);
-        }
-        let from = Mark { epoch: manifest.epoch, positions };
-        Ok(Self { committed: manifest.epoch, from, base, rebuild_to: None })
+        Ok(Self { from: Mark { epoch: manifest.epoch, positions }, rebuild_to: None })
     }
+}
+
+/// The committed base rows.
+fn load(sink: &Sink, runtime: &Handle) -> Result<Base> {
+    let rows = |table: &'static str| runtime.block_on(sink.load(table)).with_context(|| format!("table {table}"));
+    let mut base = Base::default();
+    for (i, table) in FACT_TABLES.iter().enumerate() {
+        for row in rows(table.name)? {
+            base.facts.push(Fact::from_row(i, &row).with_context(|| format!("table {}", table.name))?);
+        }
+    }
+    for row in rows(SIGNALS.name)? {
+        base.signals.push(SignalFact::from_values(&row)?);
+    }
+    for row in rows(REJECTS.name)? {
+        base.rejects.push(RejectFact::from_values(&row)?);
+    }
+    Ok(base)
 }
 
 /// Signals and where they lie.
@@ -315,7 +320,10 @@ struct Reader {
 }
 
 impl Reader {
-    fn run(self, job: Job, from: Mark) -> Result<()> {
+    fn run(self, job: Job, from: Mark, base: &Receiver<Base>) -> Result<()> {
+        // Without base rows the committer has failed, and said so.
+        let Ok(base) = base.recv() else { return Ok(()) };
+        job.restore(from.epoch, from.positions.clone(), base)?;
         let mut at = from.positions;
         let mut marks: VecDeque<Mark> = lock(&self.mint).marks_after(from.epoch).into();
         loop {
@@ -413,7 +421,15 @@ struct Committer {
 }
 
 impl Committer {
-    fn run(mut self, deltas: &Receiver<Arc<EpochDelta>>, rebuild_to: Option<Epoch>) -> Result<()> {
+    fn run(
+        mut self,
+        deltas: &Receiver<Arc<EpochDelta>>,
+        rebuild_to: Option<Epoch>,
+        base: &SyncSender<Base>,
+    ) -> Result<()> {
+        let loaded = if rebuild_to.is_some() { Base::default() } else { load(&self.sink, &self.runtime)? };
+        // Without a reader there is nothing to read for: it has failed, and said so.
+        base.send(loaded).ok();
         match rebuild_to {
             Some(to) => self.rebuild(deltas, to)?,
             None => self.reconcile(deltas)?,
@@ -439,7 +455,7 @@ impl Committer {
         let Ok(full) = deltas.recv() else { return Ok(()) };
         let correction = self.runtime.block_on(self.sink.reconcile(full))?;
         let corrected = correction.tables.values().map(|t| t.missing + t.extra).sum();
-        self.status.set(|p| p.corrected = corrected);
+        self.status.set(|p| (p.corrected, p.reloading) = (corrected, false));
         Ok(())
     }
 
