@@ -1,37 +1,57 @@
-//! A small simulated organisation: 45 days of deliveries in the shapes of GitHub, Jira, Slack and the report endpoint.
+//! Simulated organisations: their deliveries in the shapes of GitHub, Jira, Slack and the report endpoint, and the truth.
 //!
-//! It is what `flowsync demo` sends through the real gateway. Eight people in three teams work on sixty tickets. As in
-//! life, keys stand in branches, titles, bodies or messages, or nowhere; some work has no ticket; trackers are not kept
-//! up to date; deliveries come late or twice; a ticket is deleted, another renamed. Names say that all of it is
-//! simulated.
+//! A seeded generator, from the eight people and sixty tickets of `flowsync demo` to twenty thousand people and a million
+//! tickets. As in life, keys stand in branches, titles, bodies or messages, or nowhere; some work has no ticket; trackers are
+//! not kept up to date; people have several accounts, weekends and leave; deployments break things that are then taken back;
+//! deliveries come late, twice, out of order, unreadable or forged ([`Disorder`]). What is so, whatever the tools say, is
+//! told beside it ([`Truth`]). Names say that all of it is simulated.
 //!
-//! Invariants: the same seed and time give the same bytes; nothing is dated after `until`; exactly one delivery is not
-//! understood, by intent ([`NOT_UNDERSTOOD`]). Knows nothing of facts: it writes what tools write.
+//! ```text
+//! plan, pull        tickets and pull requests are told, step by step, when they are thought of
+//! world             plays the steps of everybody in order
+//! tracker, code, ship    write what the tools send of a step
+//! send              late, twice, forged; in order of arrival
+//! ```
+//!
+//! Invariants: the same seed, end and scale give the same bytes; deliveries are given in order of arrival; nothing is dated
+//! after `until`; memory holds the work in progress, not the history. Knows nothing of facts: it writes what tools write.
 
+mod calendar;
 mod catalogue;
+mod code;
 mod github;
 mod jira;
-mod work;
+mod organisation;
+mod plan;
+mod pull;
+mod record;
+mod scale;
+mod send;
+mod ship;
+mod story;
+mod time;
+mod tracker;
+mod truth;
+mod words;
+mod world;
 
 use std::collections::BTreeSet;
 
 use flowsync_schemas::Micros;
 use hmac::{Hmac, Mac};
-use serde_json::Value;
 use sha2::Sha256;
 
-use self::catalogue::PROJECTS;
+use self::world::World;
+pub use self::{
+    record::{Lines, Recording},
+    scale::{Disorder, Scale},
+    truth::{AccountKind, Truth},
+};
 use crate::connectors::{
-    Secrets, VerifyError,
+    Secret, Secrets, VerifyError,
     settings::{Finance, Settings},
     slack,
 };
-
-/// Days that the simulation spans.
-pub const DAYS: i32 = 45;
-
-/// The text of the one command that is not understood, so that `rejects` has something to show.
-pub const NOT_UNDERSTOOD: &str = "finished SHOP-9";
 
 /// One delivery, not yet signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,16 +64,20 @@ pub struct Simulated {
     pub body: Vec<u8>,
     /// When it arrives; late deliveries tell of earlier things.
     pub at: Micros,
+    /// Not sent by the tool: [`Simulated::sign`] signs it wrongly, and a receiver has to refuse it.
+    pub forged: bool,
 }
 
 impl Simulated {
-    /// The headers with the signature that the tool would send. Slack's also tells when it is sent, which is `now`: the
-    /// receiver refuses what is older than five minutes.
+    /// The headers with the signature that the tool would send; a wrong one where the delivery is forged. Slack's also tells
+    /// when it is sent, which is `now`: the receiver refuses what is older than five minutes.
     ///
     /// # Errors
     /// Where there is no secret for the connector.
     pub fn sign(&self, secrets: &Secrets, now: Micros) -> Result<Vec<(String, String)>, VerifyError> {
         let secret = secrets.get(self.connector).ok_or(VerifyError::NoSecret(self.connector))?;
+        let guessed = Secret::new("what somebody guessed");
+        let secret = if self.forged { &guessed } else { secret };
         let mut headers = self.headers.clone();
         let mut add = |name: &str, value: String| headers.push((name.to_owned(), value));
         let sha256 = || {
@@ -79,43 +103,53 @@ impl Simulated {
 /// The connectors that need a secret to receive the organisation's deliveries.
 pub const CONNECTORS: [&str; 4] = ["github", "jira", "manual", "slack"];
 
-/// All deliveries of the organisation that `seed` makes, up to `until`, in order of arrival.
-pub fn organisation(seed: u64, until: Micros) -> Vec<Simulated> {
-    let mut out = work::Organisation::new(seed, until).run();
-    out.retain(|delivery| delivery.at <= until);
-    out.sort_by_key(|delivery| delivery.at);
-    out
+/// The deliveries of one organisation, in order of arrival.
+pub struct Simulation {
+    world: World,
 }
 
-/// What the organisation configures.
-pub fn settings() -> Settings {
-    let words = |list: &[&str]| list.iter().map(|w| (*w).to_owned()).collect::<BTreeSet<_>>();
-    Settings {
-        projects: PROJECTS.iter().map(|p| p.key.to_owned()).collect(),
-        finance: Finance {
-            currency: Some("EUR".to_owned()),
-            day_rate_minor: Some(64_000),
-            day_rates_minor: [("PAY".to_owned(), 72_000)].into(),
-            cost_centres: PROJECTS.iter().map(|p| (p.key.to_owned(), p.cost_centre.to_owned())).collect(),
-            capitalize_kinds: words(&["Epic", "New Feature", "Story"]),
-            expense_kinds: words(&["Bug", "Incident", "Task"]),
-        },
+impl Simulation {
+    /// The organisation that `seed` makes, over the time before `until`.
+    pub fn new(seed: u64, until: Micros, scale: Scale) -> Self {
+        Self { world: World::new(seed, until, scale) }
     }
-}
 
-/// A delivery of a tool that sends JSON and numbers its deliveries.
-fn delivery(connector: &'static str, event: &str, number: &str, body: &Value, at: Micros) -> Simulated {
-    let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
-    let mut add = |name: &str, value: String| headers.push((name.to_owned(), value));
-    match connector {
-        "github" => {
-            add("x-github-event", event.to_owned());
-            add("x-github-delivery", format!("simulated-{number}"));
+    /// Without the truth, which is kept until it is asked for: a reader who never asks would keep all of it.
+    #[must_use]
+    pub fn without_truth(mut self) -> Self {
+        self.world.truth = None;
+        self
+    }
+
+    /// The truth told since the last call. With the last delivery all of it has been told.
+    pub fn truth(&mut self) -> Vec<Truth> {
+        self.world.truth.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// What the organisation configures.
+    pub fn settings(&self) -> Settings {
+        let words = |list: &[&str]| list.iter().map(|w| (*w).to_owned()).collect::<BTreeSet<_>>();
+        let projects = &self.world.org.projects;
+        Settings {
+            projects: projects.iter().map(|p| p.key.clone()).collect(),
+            finance: Finance {
+                currency: Some("EUR".to_owned()),
+                day_rate_minor: Some(64_000),
+                day_rates_minor: projects.iter().filter(|p| p.key == "PAY").map(|p| (p.key.clone(), 72_000)).collect(),
+                cost_centres: projects.iter().map(|p| (p.key.clone(), p.cost_centre.clone())).collect(),
+                capitalize_kinds: words(&["Epic", "New Feature", "Story"]),
+                expense_kinds: words(&["Bug", "Incident", "Task"]),
+            },
         }
-        "jira" => add("x-atlassian-webhook-identifier", format!("simulated-{number}")),
-        _ => {}
     }
-    Simulated { connector, headers, body: body.to_string().into_bytes(), at }
+}
+
+impl Iterator for Simulation {
+    type Item = Simulated;
+
+    fn next(&mut self) -> Option<Simulated> {
+        self.world.next()
+    }
 }
 
 #[cfg(test)]

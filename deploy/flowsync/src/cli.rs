@@ -135,6 +135,10 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make a simulated organisation of any size: its deliveries, to a running gateway or into files, and the truth beside.
+    ///
+    /// The same numbers give the same organisation. Nothing in it is real, so keep it out of data that is.
+    Simulate(Simulate),
     /// List the views and what they answer.
     Views,
     /// List the connectors and what they read.
@@ -147,6 +151,42 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+}
+
+/// A simulated organisation, and where it goes.
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("target").required(true).args(["to", "out"])))]
+pub struct Simulate {
+    /// Tickets; about 27 deliveries come with each.
+    #[arg(long, value_name = "N")]
+    pub tickets: u64,
+    /// People; by default as many as fit the tickets.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub people: Option<u32>,
+    /// Calendar days that it spans; by default as many as fit the tickets.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3_650))]
+    pub days: Option<u32>,
+    /// Which organisation: the same seed gives the same one.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// When it ends; by default now.
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Sends signed deliveries to the gateway there, such as http://127.0.0.1:8484.
+    #[arg(long, value_name = "URL", requires = "config")]
+    pub to: Option<String>,
+    /// The configuration that the gateway runs with, for its secrets.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Deliveries a second; by default as fast as they are taken.
+    #[arg(long, value_name = "N", requires = "to", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate: Option<u32>,
+    /// Writes DIR/CONNECTOR.ndjson.gz, which `flowsync import CONNECTOR FILE` reads, and DIR/truth.ndjson.gz.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Writes the truth to this file, an object a line; packed where its name ends in .gz.
+    #[arg(long, value_name = "FILE")]
+    pub truth: Option<PathBuf>,
 }
 
 /// Finance reports.

@@ -1,34 +1,9 @@
-//! Who works in the simulated organisation, on what. Everybody and everything here is invented.
-
-/// A member of the organisation. The e-mail addresses are of a domain that cannot exist.
-#[derive(Debug)]
-pub(super) struct Person {
-    pub name: &'static str,
-    pub login: &'static str,
-}
-
-impl Person {
-    pub fn email(&self) -> String {
-        format!("{}@example.org", self.login)
-    }
-}
+//! What is written by hand: the first eight people, the first three projects with their first twenty tickets each, and
+//! which of those take an unusual course. It is the whole of the demo, and the beginning of every larger organisation.
+//! Everybody and everything here is invented.
 
 /// Product manager, two engineers a project, and one who looks after production.
-pub(super) static PEOPLE: [Person; 8] = [
-    Person { name: "Radia (simulated)", login: "radia" },
-    Person { name: "Ada (simulated)", login: "ada" },
-    Person { name: "Grace (simulated)", login: "grace" },
-    Person { name: "Barbara (simulated)", login: "barbara" },
-    Person { name: "Edsger (simulated)", login: "edsger" },
-    Person { name: "Katherine (simulated)", login: "katherine" },
-    Person { name: "Alan (simulated)", login: "alan" },
-    Person { name: "Dennis (simulated)", login: "dennis" },
-];
-
-/// Product manager.
-pub(super) const MANAGER: usize = 0;
-/// Looks after production.
-pub(super) const OPERATOR: usize = 7;
+pub(super) const PEOPLE: [&str; 8] = ["Radia", "Ada", "Grace", "Barbara", "Edsger", "Katherine", "Alan", "Dennis"];
 
 /// A project with its repository and its team.
 #[derive(Debug)]
@@ -36,7 +11,6 @@ pub(super) struct Project {
     pub key: &'static str,
     pub name: &'static str,
     pub repo: &'static str,
-    pub team: [usize; 2],
     pub cost_centre: &'static str,
     /// Kind and title.
     pub tickets: [(&'static str, &'static str); 20],
@@ -50,7 +24,6 @@ pub(super) static PROJECTS: [Project; 3] = [
         key: "SHOP",
         name: "Shop (simulated)",
         repo: "simulated-org/shop-web",
-        team: [1, 2],
         cost_centre: "CC-100",
         tickets: [
             ("Epic", "Checkout in one page"),
@@ -87,7 +60,6 @@ pub(super) static PROJECTS: [Project; 3] = [
         key: "PAY",
         name: "Payments (simulated)",
         repo: "simulated-org/payments",
-        team: [3, 4],
         cost_centre: "CC-200",
         tickets: [
             ("Epic", "Pay by bank transfer"),
@@ -124,7 +96,6 @@ pub(super) static PROJECTS: [Project; 3] = [
         key: "APP",
         name: "Mobile app (simulated)",
         repo: "simulated-org/mobile-app",
-        team: [5, 6],
         cost_centre: "CC-300",
         tickets: [
             ("Epic", "App works offline"),
@@ -159,20 +130,65 @@ pub(super) static PROJECTS: [Project; 3] = [
     },
 ];
 
-/// Where in [`Project::tickets`] things take an unusual course: project and number from 1.
-pub(super) mod course {
+/// What a ticket goes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Course {
+    /// Begun, built, reviewed, merged, done.
+    Usual,
     /// Merged and deployed, but nobody moved the ticket: the tracker says open, the evidence says done.
-    pub const FORGOTTEN: [(usize, usize); 5] = [(0, 5), (0, 11), (1, 4), (1, 13), (2, 7)];
+    Forgotten,
     /// Moved to done without any work to be seen.
-    pub const ONLY_SAID: [(usize, usize); 2] = [(1, 16), (2, 11)];
+    OnlySaid,
     /// Deleted as a duplicate, before anything was done.
-    pub const DELETED: (usize, usize) = (0, 16);
-    /// Renamed after a day.
-    pub const RENAMED: (usize, usize) = (2, 3);
+    Deleted,
+    /// Renamed after an hour.
+    Renamed,
     /// Waits for somebody else.
-    pub const BLOCKED: (usize, usize) = (1, 10);
+    Blocked,
     /// Its second pull request names no ticket; a person confirms the link.
-    pub const CONFIRMED: (usize, usize) = (0, 8);
+    Confirmed,
     /// Its pull request mentions another ticket in passing; a person rejects that link.
-    pub const REJECTED: ((usize, usize), usize) = ((1, 6), 2);
+    Rejected,
+    /// Nobody ever begins it.
+    Idle,
+    /// Moved back from done, and done again.
+    Reopened,
 }
+
+impl Course {
+    /// The course of a ticket that is written by hand: project from 0, number from 1.
+    pub const fn written(project: usize, number: u32) -> Self {
+        match (project, number) {
+            (0, 5 | 11) | (1, 4 | 13) | (2, 7) => Course::Forgotten,
+            (1, 16) | (2, 11) => Course::OnlySaid,
+            (0, 16) => Course::Deleted,
+            (2, 3) => Course::Renamed,
+            (1, 10) => Course::Blocked,
+            (0, 8) => Course::Confirmed,
+            (1, 6) => Course::Rejected,
+            _ => Course::Usual,
+        }
+    }
+
+    /// Courses of all other tickets, in basis points; the rest is usual. Those of the table above have the shares that
+    /// they have in it (of 60). All are chosen.
+    pub const SHARES: [(Course, u32); 8] = [
+        (Course::Forgotten, 800),
+        (Course::OnlySaid, 330),
+        (Course::Renamed, 170),
+        (Course::Blocked, 170),
+        (Course::Confirmed, 170),
+        (Course::Rejected, 170),
+        (Course::Idle, 700),
+        (Course::Reopened, 400),
+    ];
+}
+
+/// What people say in the chat of the tickets that are written by hand: project from 0, number from 1, and a verb.
+pub(super) const SAID: [(usize, u32, &str); 5] =
+    [(0, 18, "start"), (0, 5, "deploy"), (1, 4, "deploy"), (2, 7, "done"), (1, 10, "block")];
+
+/// The ticket, of the same project, that the pull request of the one written by hand mentions in passing.
+pub(super) const MENTIONED: u32 = 2;
+/// Title of the pull request that names no ticket.
+pub(super) const UNNAMED: &str = "Say less in the address form";

@@ -2,11 +2,12 @@
 
 use std::{net::SocketAddr, path::Path, time::Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use flowsync_ingest::{
     DataDir,
     connectors::{Secret, Secrets},
-    now, simulate,
+    now,
+    simulate::{CONNECTORS, Scale, Simulation},
 };
 use flowsync_query::{
     AsOf, Metrics, Snapshot,
@@ -22,11 +23,10 @@ use super::{
 };
 use crate::{
     pipeline::Pipeline,
+    send::{SENDERS, Target, send},
     serve::{Server, interrupted},
 };
 
-/// Senders at once.
-const SENDERS: usize = 8;
 /// Marks a data directory as a demo's: simulated signals do not get mixed with real ones.
 const MARKER: &str = "DEMO";
 
@@ -40,7 +40,8 @@ pub fn run(dir: &Path, exit: bool, seed: u64, runtime: &Runtime) -> Result<()> {
         bail!("{shown} holds data that is no demo's; keep it clean of simulated signals: flowsync demo --dir OTHER");
     }
     std::fs::write(&marker, "Simulated signals: see `flowsync demo --help`.\n")?;
-    apply_settings(&pipeline, &simulate::settings())?;
+    let simulation = Simulation::new(seed, now(), Scale::DEMO).without_truth();
+    apply_settings(&pipeline, &simulation.settings())?;
 
     let secrets = secrets();
     let server = runtime.block_on(async {
@@ -57,7 +58,7 @@ pub fn run(dir: &Path, exit: bool, seed: u64, runtime: &Runtime) -> Result<()> {
         let summary = import::into(&pipeline, "git", &[here], Vec::new())?;
         println!("git       {} ({:.1} s)", import::describe(&summary), started.elapsed().as_secs_f64());
     }
-    deliver(&server, &secrets, seed)?;
+    deliver(&server, &secrets, simulation)?;
     let started = Instant::now();
     let epoch = pipeline.catch_up()?;
     println!("tables    at epoch {epoch}, all views at once ({:.1} s)\n", started.elapsed().as_secs_f64());
@@ -80,40 +81,20 @@ pub fn run(dir: &Path, exit: bool, seed: u64, runtime: &Runtime) -> Result<()> {
 /// Secrets that nobody needs to know: this process signs and verifies.
 fn secrets() -> Secrets {
     let secret = |name: &str| Secret::new(format!("{name}-{}-{}", std::process::id(), now().0));
-    simulate::CONNECTORS.iter().copied().map(|name| (name.to_owned(), secret(name))).collect()
+    CONNECTORS.iter().copied().map(|name| (name.to_owned(), secret(name))).collect()
 }
 
 /// Sends the simulated organisation's deliveries to the gateway, signed as the tools sign.
-fn deliver(server: &Server, secrets: &Secrets, seed: u64) -> Result<()> {
+fn deliver(server: &Server, secrets: &Secrets, mut simulation: Simulation) -> Result<()> {
     let started = Instant::now();
-    let deliveries = simulate::organisation(seed, now());
-    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-    let send = |delivery: &simulate::Simulated| -> Result<u16> {
-        let mut request = agent.post(format!("http://{}/hooks/{}", server.address, delivery.connector));
-        for (name, value) in delivery.sign(secrets, now())? {
-            request = request.header(name, value);
-        }
-        Ok(request.send(&delivery.body[..]).context("the gateway")?.status().as_u16())
-    };
-    let outcomes: Vec<Result<u16>> = std::thread::scope(|scope| {
-        let (send, deliveries) = (&send, &deliveries);
-        let senders: Vec<_> = (0..SENDERS)
-            .map(|n| scope.spawn(move || deliveries.iter().skip(n).step_by(SENDERS).map(send).collect::<Vec<_>>()))
-            .collect();
-        senders.into_iter().flat_map(|s| s.join().unwrap_or_default()).collect()
-    });
-    let mut accepted = 0;
-    let mut rejected = 0;
-    for outcome in outcomes {
-        match outcome? {
-            200..=299 => accepted += 1,
-            422 => rejected += 1,
-            other => bail!("the gateway answered {other} to a simulated delivery"),
-        }
-    }
+    let url = format!("http://{}", server.address);
+    let target = Target { url: &url, secrets, senders: SENDERS, rate: None };
+    let sent = send(&target, || Ok(simulation.next()))?;
     println!(
-        "simulated {} signed deliveries of an invented organisation: {accepted} accepted, {rejected} kept as unreadable ({:.1} s)",
-        deliveries.len(),
+        "simulated {} signed deliveries of an invented organisation: {} accepted, {} kept as unreadable ({:.1} s)",
+        sent.all(),
+        sent.accepted,
+        sent.rejected,
         started.elapsed().as_secs_f64()
     );
     Ok(())

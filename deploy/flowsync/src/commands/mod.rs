@@ -5,6 +5,7 @@ mod demo;
 mod import;
 mod read;
 mod run;
+mod simulate;
 mod why;
 
 use anyhow::Result;
@@ -30,6 +31,7 @@ pub fn dispatch(cli: Cli, runtime: &Runtime) -> Result<()> {
             runtime.block_on(read::finance(&data.dir, &period, format, out.as_deref()))
         }
         Command::Why { view, key, data, json } => why::run(&data.dir, &view, &key, json, runtime),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Views => read::views(),
         Command::Connectors => read::connectors(),
         Command::Check { data, config } => check::run(&data.dir, config.as_deref(), runtime),

@@ -6,6 +6,7 @@ use std::{
 };
 
 use flowsync_dataflow::views;
+use flowsync_ingest::simulate::CONNECTORS;
 use tempfile::TempDir;
 
 use crate::process::{Server, demo_dir, flowsync, said, sql, succeed};
@@ -124,9 +125,61 @@ fn report_is_seen_everywhere(server: &Server, dir: &Path) {
 }
 
 #[test]
+fn a_simulated_organisation_is_the_same_over_the_gateway_and_from_files() {
+    let folder = TempDir::new().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let secrets = CONNECTORS.map(|c| format!("{c} = \"{c}-secret\"\n")).concat();
+    std::fs::write(at("flowsync.toml"), format!("[secrets]\n{secrets}")).expect("written");
+    let simulate = || {
+        let mut command = flowsync();
+        command.args(["simulate", "--tickets", "150", "--until", "2026-11-20T12:00:00Z"]);
+        command
+    };
+    let server = Server::start(&at("sent"), &at("flowsync.toml"));
+    let url = format!("http://{}", server.address);
+    let config = at("flowsync.toml");
+    let truth = at("truth.ndjson");
+    let told = succeed(simulate().args(["--to", &url, "--config"]).arg(&config).arg("--truth").arg(&truth));
+    assert!(!told.contains(" 0 forged and refused"), "{told}");
+    // An organisation of another seed is another one; the wrong secrets send nothing of it.
+    std::fs::write(at("wrong.toml"), format!("[secrets]\n{}", secrets.replace("-secret", ""))).expect("written");
+    let wrong =
+        simulate().args(["--seed", "2", "--to", &url, "--config"]).arg(at("wrong.toml")).output().expect("it runs");
+    assert!(!wrong.status.success() && said(&wrong).contains("secrets."), "{}", said(&wrong));
+    server.stop();
+
+    succeed(simulate().arg("--out").arg(at("files")));
+    for connector in CONNECTORS {
+        let file = at("files").join(format!("{connector}.ndjson.gz"));
+        succeed(flowsync().args(["import", connector]).arg(file).arg("--dir").arg(at("imported")));
+    }
+    assert!(at("files").join("truth.ndjson.gz").exists());
+    assert!(std::fs::read_to_string(&truth).expect("the truth").lines().count() > 1_000);
+    // Chat commands are of the moment at which they are sent, and deletions of comments are dated when they arrive.
+    for question in [
+        "select * from tickets",
+        "select * from pull_requests",
+        "select sha, repo from commits",
+        "select artifact_id, ticket_key from links",
+        "select person, ticket_key, verb from fact_reports",
+    ] {
+        let rows = |dir| {
+            let mut rows: Vec<String> = sql(&at(dir), "csv", question).lines().map(str::to_owned).collect();
+            rows.sort();
+            rows
+        };
+        let (sent, imported) = (rows("sent"), rows("imported"));
+        assert!(sent.len() > 20, "{question}");
+        assert_eq!(sent.len(), imported.len(), "{question}");
+    }
+}
+
+#[test]
 fn help_teaches_and_lists_are_complete() {
     let help = succeed(flowsync().arg("--help"));
-    for command in ["demo", "run", "import", "sql", "digest", "finance", "why", "views", "connectors", "check"] {
+    for command in
+        ["demo", "run", "import", "sql", "digest", "finance", "why", "views", "connectors", "check", "simulate"]
+    {
         assert!(help.contains(command), "--help does not name {command}");
     }
     let listed = succeed(flowsync().arg("views"));

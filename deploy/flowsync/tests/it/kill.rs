@@ -16,7 +16,7 @@ use flowsync_dataflow::views;
 use flowsync_ingest::{
     connectors::{Secret, Secrets},
     now,
-    simulate::{self, Simulated},
+    simulate::{CONNECTORS, Scale, Simulated, Simulation},
 };
 use flowsync_schemas::Micros;
 use tempfile::TempDir;
@@ -29,7 +29,7 @@ const SENDERS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(15);
 
 fn secrets() -> Secrets {
-    simulate::CONNECTORS.iter().map(|c| ((*c).to_owned(), Secret::new(format!("{c}-secret")))).collect()
+    CONNECTORS.iter().map(|c| ((*c).to_owned(), Secret::new(format!("{c}-secret")))).collect()
 }
 
 /// Sends one delivery; true when it was acknowledged.
@@ -108,13 +108,11 @@ fn ten_kills_under_load_change_nothing() {
     let seed = std::env::var("FLOWSYNC_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(seed);
     println!("FLOWSYNC_SEED={seed} repeats the moments of the kills");
     // Slack signs, and so dates, the moment of sending: its commands differ between two runs by nature.
-    let deliveries: Vec<_> = simulate::organisation(3, Micros::parse("2026-11-20T12:00:00Z").expect("a time"))
-        .into_iter()
-        .filter(|d| d.connector != "slack")
-        .collect();
+    let until = Micros::parse("2026-11-20T12:00:00Z").expect("a time");
+    let deliveries: Vec<_> = Simulation::new(3, until, Scale::DEMO).filter(|d| d.connector != "slack").collect();
     let folder = TempDir::new().expect("a folder");
     let config = folder.path().join("flowsync.toml");
-    let secrets: Vec<_> = simulate::CONNECTORS.iter().map(|c| format!("{c} = \"{c}-secret\"\n")).collect();
+    let secrets: Vec<_> = CONNECTORS.iter().map(|c| format!("{c} = \"{c}-secret\"\n")).collect();
     std::fs::write(&config, format!("[secrets]\n{}", secrets.concat())).expect("written");
     let (disturbed, quiet) = (folder.path().join("disturbed"), folder.path().join("quiet"));
 

@@ -1,0 +1,103 @@
+//! The hot paths, one at a time: for a profiler, and for counting instructions.
+//!
+//! Times on shared machines cannot guard against regressions; instruction counts can. `valgrind --tool=callgrind` counts those
+//! of this same executable on a fixed history, with one worker, and they are compared with `bench/instructions.json`.
+
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
+
+use anyhow::{Context, Result, bail, ensure};
+use flowsync_dataflow::Read;
+use flowsync_schemas::Signal;
+
+use crate::{
+    history::{self, History},
+    incremental::Running,
+};
+
+/// The counts that are kept.
+const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.json");
+/// More than this many percent above what is kept is a regression. Hashing with random keys, and how long idle workers spin,
+/// move a count by less than half of it.
+const TOLERANCE_PERCENT: f64 = 4.0;
+/// Signals of a path.
+const SIGNALS: usize = 4_000;
+
+/// A hot path. Every path makes the same history first, which `history` counts by itself: it is taken off.
+type Path_ = (&'static str, fn(Vec<Signal>) -> Result<()>);
+
+const PATHS: [Path_; 4] = [
+    ("history", |signals| {
+        ensure!(!signals.is_empty());
+        Ok(())
+    }),
+    ("parse", parse),
+    ("load", |signals| flow(signals, SIGNALS)),
+    ("steady", |signals| flow(signals, 50)),
+];
+
+fn parse(signals: Vec<Signal>) -> Result<()> {
+    let read = history::reader();
+    let facts: usize = signals.iter().map(|s| read(s).0.len()).sum();
+    ensure!(facts > signals.len() / 2, "only {facts} facts");
+    Ok(())
+}
+
+/// Through all views with one worker, in epochs of so many signals.
+fn flow(signals: Vec<Signal>, epoch: usize) -> Result<()> {
+    let read: Read = history::reader();
+    let mut running = Running::start(1, read)?;
+    let pushed = running.push(signals, epoch)?;
+    ensure!(pushed.changed_rows > pushed.signals, "only {} rows changed", pushed.changed_rows);
+    running.finish()
+}
+
+/// Runs one path once.
+pub fn run(name: &str) -> Result<()> {
+    let names: Vec<_> = PATHS.iter().map(|(name, _)| *name).collect();
+    let (_, path) = PATHS.iter().find(|(n, _)| *n == name).with_context(|| format!("paths: {}", names.join(", ")))?;
+    path(History::new(SIGNALS as u64)?.batch(SIGNALS))
+}
+
+/// Counts all paths, and compares with what is kept, or keeps it.
+pub fn instructions(bless: bool) -> Result<()> {
+    let mut counted = BTreeMap::new();
+    for (name, _) in PATHS {
+        counted.insert(name.to_owned(), count(name)?);
+    }
+    let making = counted.remove("history").unwrap_or_default();
+    counted.values_mut().for_each(|n| *n = n.saturating_sub(making) / SIGNALS as u64);
+    if bless {
+        fs::write(KEPT, serde_json::to_string_pretty(&counted)? + "\n").context(KEPT)?;
+    }
+    let kept: BTreeMap<String, u64> = serde_json::from_slice(&fs::read(Path::new(KEPT)).context(KEPT)?)?;
+    ensure!(kept.keys().eq(counted.keys()), "{KEPT} is of other paths: --bless");
+    let mut worse = Vec::new();
+    for (name, now) in &counted {
+        let change = 100.0 * (*now as f64 / kept[name] as f64 - 1.0);
+        println!("{name}: {now} instructions a signal, {change:+.1} % of what is kept");
+        if change > TOLERANCE_PERCENT {
+            worse.push(name.as_str());
+        }
+    }
+    if !worse.is_empty() {
+        bail!(
+            "{} takes more instructions than bench/instructions.json allows: find out why, or keep the new count with --bless and say why",
+            worse.join(", ")
+        );
+    }
+    Ok(())
+}
+
+fn count(name: &str) -> Result<u64> {
+    let out = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(std::env::current_exe()?)
+        .args(["hot", name])
+        .output()
+        .context("valgrind (Debian's package of that name) is needed to count instructions")?;
+    let said = String::from_utf8_lossy(&out.stderr);
+    ensure!(out.status.success(), "valgrind: {said}");
+    let line =
+        said.lines().find_map(|l| l.split_once("Collected :")).with_context(|| format!("valgrind said {said}"))?;
+    Ok(line.1.trim().parse()?)
+}

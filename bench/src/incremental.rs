@@ -1,0 +1,276 @@
+//! The dataflow of all views, in process: from signals to changed rows, parsing included, files and sockets not.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        mpsc::{Receiver, sync_channel},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use flowsync_dataflow::{Config, Job, Read, views::evidence::EvidenceRow};
+use flowsync_schemas::{
+    Epoch, EpochDelta, LogPosition, Record, Signal, TableChange, Text, fact::EvidenceKind, model::Model,
+};
+
+use crate::{
+    Size,
+    history::{self, History, cores},
+    limit::{self, Shape},
+    machine::resident_bytes,
+    report::{RATIO, Report, Target, percentile},
+};
+
+/// Signals generated, and loaded, at a time while a history is loaded.
+const CHUNK: usize = 100_000;
+/// Signals of an epoch while a history is loaded, as the product reads a log.
+const LOAD_EPOCH: usize = 20_000;
+/// Signals of an epoch at saturation: what arrives while the epoch before is computed.
+const STEADY_EPOCH: usize = 1_000;
+/// Signals after which a steady rate is known.
+const STEADY_SIGNALS: usize = 50_000;
+/// Single updates that are timed.
+const SINGLE_UPDATES: usize = 2_000;
+const EPOCHS_IN_FLIGHT: usize = 4;
+
+/// A running dataflow, fed by hand.
+pub struct Running {
+    job: Job,
+    closed: Receiver<Closed>,
+    consumer: std::thread::JoinHandle<()>,
+    last: u64,
+    held: Arc<Mutex<Held>>,
+}
+
+/// What is there now.
+#[derive(Default)]
+struct Held {
+    /// Rows by table.
+    rows: BTreeMap<&'static str, i64>,
+    /// Commits whose message names a ticket, by ticket.
+    commits_named: BTreeMap<Text, i64>,
+}
+
+impl Held {
+    fn apply(&mut self, change: &TableChange) {
+        *self.rows.entry(change.table).or_default() += change.rows.iter().map(|(_, diff)| diff).sum::<i64>();
+        if change.table == "evidence" {
+            for (row, diff) in &change.rows {
+                if let Ok(evidence) = EvidenceRow::from_values(row)
+                    && evidence.kind == EvidenceKind::CommitKey
+                {
+                    *self.commits_named.entry(evidence.ticket_key).or_default() += diff;
+                }
+            }
+        }
+    }
+}
+
+/// A closed epoch: which, and how many rows changed.
+struct Closed {
+    upper: Epoch,
+    changed: u64,
+}
+
+/// What a push of signals took.
+#[derive(Clone, Copy, Default)]
+pub struct Pushed {
+    pub signals: u64,
+    pub changed_rows: u64,
+    pub took: Duration,
+}
+
+impl Pushed {
+    fn add(&mut self, other: Pushed) {
+        self.signals += other.signals;
+        self.changed_rows += other.changed_rows;
+        self.took += other.took;
+    }
+
+    fn signals_per_sec(&self) -> f64 {
+        self.signals as f64 / self.took.as_secs_f64()
+    }
+
+    fn rows_per_sec(&self) -> f64 {
+        self.changed_rows as f64 / self.took.as_secs_f64()
+    }
+}
+
+impl Running {
+    /// Starts the job of all views.
+    pub fn start(workers: usize, read: Read) -> Result<Self> {
+        let (send, deltas) = sync_channel::<EpochDelta>(64);
+        let config = Config { workers, model: Model::shipped(), epochs_in_flight_max: EPOCHS_IN_FLIGHT };
+        let job = Job::start(config, read, send)?;
+        let (told, closed) = std::sync::mpsc::channel();
+        let held = Arc::new(Mutex::new(Held::default()));
+        let kept = Arc::clone(&held);
+        let consumer = std::thread::spawn(move || {
+            for delta in deltas {
+                let changed = delta.changes.iter().map(|change| change.rows.len() as u64).sum();
+                let mut kept = kept.lock().unwrap_or_else(|e| e.into_inner());
+                delta.changes.iter().for_each(|change| kept.apply(change));
+                drop(kept);
+                // Freed here, beside the work, as the product's publisher and committer do.
+                let upper = delta.upper;
+                drop(delta);
+                if told.send(Closed { upper, changed }).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self { job, closed, consumer, last: 0, held })
+    }
+
+    /// Pushes signals in epochs of so many, and waits until all of them are closed.
+    pub fn push(&mut self, signals: Vec<Signal>, epoch: usize) -> Result<Pushed> {
+        let mut pushed = Pushed { signals: signals.len() as u64, ..Pushed::default() };
+        let mut placed: Vec<Vec<(LogPosition, Signal)>> = Vec::new();
+        let mut offset = self.last;
+        for signal in signals {
+            if placed.last().is_none_or(|e| e.len() == epoch) {
+                placed.push(Vec::with_capacity(epoch));
+            }
+            if let Some(last) = placed.last_mut() {
+                last.push((LogPosition { partition: 0, offset }, signal));
+            }
+            offset += 1;
+        }
+        let started = Instant::now();
+        for part in placed {
+            self.last += part.len() as u64;
+            self.job.push(Epoch(self.last), vec![self.last], part)?;
+        }
+        while let Ok(closed) = self.closed.recv() {
+            pushed.changed_rows += closed.changed;
+            if closed.upper.0 >= self.last {
+                break;
+            }
+        }
+        pushed.took = started.elapsed();
+        Ok(pushed)
+    }
+
+    /// Rows that are there, by table.
+    pub fn rows(&self) -> BTreeMap<&'static str, i64> {
+        self.held.lock().unwrap_or_else(|e| e.into_inner()).rows.clone()
+    }
+
+    /// Commits whose message names a ticket, by ticket.
+    pub fn commits_named(&self) -> BTreeMap<String, i64> {
+        let held = self.held.lock().unwrap_or_else(|e| e.into_inner());
+        held.commits_named.iter().filter(|(_, n)| **n != 0).map(|(ticket, n)| (ticket.to_string(), *n)).collect()
+    }
+
+    /// Ends.
+    pub fn finish(self) -> Result<()> {
+        self.job.finish()?;
+        self.consumer.join().ok().context("the consumer of the dataflow panicked")
+    }
+}
+
+/// Measures everything of this group.
+///
+/// Gives the steady rate at the largest history, in signals a second.
+pub fn measure(size: Size, report: &mut Report) -> Result<f64> {
+    let cores = cores();
+    let updates = if size == Size::Quick { 200_000 } else { 2_000_000 };
+    eprintln!("the limit: raw differential, {cores} workers");
+    let count = limit::rate(Shape::Count, cores, updates, STEADY_EPOCH as u64)?;
+    let reduce = limit::rate(Shape::Reduce, cores, updates, STEADY_EPOCH as u64)?;
+    report.add("raw differential, u64 keys, 1 million entities: join and count", count, "updates/s");
+    report.add("raw differential, u64 keys, 1 million entities: join and reduce", reduce, "updates/s");
+    parsing(size, report)?;
+
+    let sizes: &[u64] = match size {
+        Size::Quick => &[20_000],
+        Size::Usual => &[100_000, 1_000_000],
+        Size::Large => &[100_000, 1_000_000, 10_000_000],
+    };
+    let mut single = Vec::new();
+    let mut rate = 0.0;
+    for signals in sizes {
+        eprintln!("the dataflow of all views at {} signals", thousands(*signals));
+        let (steady, update_ms) = at_size(*signals, count, report)?;
+        rate = steady;
+        single.push(update_ms);
+    }
+    if let [.., smaller, larger] = single[..] {
+        let what = "cost of one update at ten times the history (median, against the smaller one)";
+        report.add_target(what, larger / smaller, RATIO, Target::AtMost(1.3));
+    }
+    Ok(rate)
+}
+
+/// What reading a delivery costs by itself: no dataflow of any kind could be faster than its parser.
+fn parsing(size: Size, report: &mut Report) -> Result<()> {
+    let signals = History::new(20_000)?.batch(if size == Size::Quick { 5_000 } else { 20_000 });
+    let read = history::reader();
+    let bytes: usize = signals.iter().map(|s| s.body.len()).sum();
+    let started = Instant::now();
+    let mut facts = 0;
+    for signal in &signals {
+        facts += read(signal).0.len();
+    }
+    let secs = started.elapsed().as_secs_f64();
+    report.add("bytes of a signal's body, mean", bytes as f64 / signals.len() as f64, "B");
+    report.add("facts of a signal, mean", facts as f64 / signals.len() as f64, "facts");
+    report.add("parse alone, one core", signals.len() as f64 / secs, "signals/s");
+    Ok(())
+}
+
+/// Loads a history, then measures steady state and single updates on top of it. Gives the steady rate in signals a second,
+/// and the median cost of a single update in milliseconds.
+fn at_size(signals: u64, limit: f64, report: &mut Report) -> Result<(f64, f64)> {
+    let before = resident_bytes(None);
+    // Enough beyond the load for what is measured on top of it.
+    let beyond = STEADY_SIGNALS + SINGLE_UPDATES;
+    let mut history = History::new(signals + beyond as u64 + signals / 10)?;
+    let mut running = Running::start(cores(), history::reader())?;
+    let mut load = Pushed::default();
+    while load.signals < signals {
+        let chunk = history.batch(CHUNK.min((signals - load.signals) as usize));
+        anyhow::ensure!(!chunk.is_empty(), "the simulated history ends after {} signals", load.signals);
+        load.add(running.push(chunk, LOAD_EPOCH)?);
+    }
+    let held = resident_bytes(None).saturating_sub(before) as f64;
+    let rows = running.rows();
+    let entities: i64 = ["tickets", "commits", "pull_requests", "reviews", "deployments", "incidents", "people"]
+        .iter()
+        .map(|view| rows.get(view).copied().unwrap_or_default())
+        .sum();
+    let at = format!("at {} signals", thousands(signals));
+    report.add(format!("load from empty, {at}"), load.signals_per_sec(), "signals/s");
+    report.add(format!("load from empty, {at}: changed rows"), load.rows_per_sec(), "rows/s");
+    report.add(format!("entities {at}"), entities as f64, "entities");
+    report.add(format!("memory {at}, per signal"), held / load.signals as f64, "B");
+    report.add(format!("memory {at}, per entity"), held / entities.max(1) as f64, "B");
+
+    let steady = running.push(history.batch(STEADY_SIGNALS), STEADY_EPOCH)?;
+    report.add(format!("steady state at saturation, {at}"), steady.signals_per_sec(), "signals/s");
+    let share = steady.rows_per_sec() / limit;
+    report.add(format!("steady state, {at}: changed rows"), steady.rows_per_sec(), "rows/s");
+    let what = format!("changed rows a second at saturation against raw join and count, {at}");
+    report.add_target(what, share, RATIO, Target::AtLeast(0.5));
+
+    let mut millis = Vec::new();
+    for signal in history.batch(SINGLE_UPDATES) {
+        millis.push(running.push(vec![signal], 1)?.took.as_secs_f64() * 1_000.0);
+    }
+    let (p50, p99) = (percentile(&mut millis, 50.0), percentile(&mut millis, 99.0));
+    report.add(format!("one update by itself, {at}: p50"), p50, "ms");
+    report.add(format!("one update by itself, {at}: p99"), p99, "ms");
+    running.finish()?;
+    Ok((steady.signals_per_sec(), p50))
+}
+
+/// `100 thousand`, `10 million`.
+pub fn thousands(n: u64) -> String {
+    match n {
+        n if n % 1_000_000 == 0 => format!("{} million", n / 1_000_000),
+        n if n % 1_000 == 0 => format!("{} thousand", n / 1_000),
+        n => n.to_string(),
+    }
+}

@@ -1,0 +1,178 @@
+//! The peers, by their own packages from PyPI: DuckDB and Pathway. Scripts in `bench/peers/`; Python by `FLOWSYNC_PYTHON` or
+//! `python3`. A peer that is not installed is an error that says how to install it, never a silent gap.
+
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, ensure};
+use flowsync_dataflow::views;
+use flowsync_schemas::model::Model;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use crate::{
+    Size, history,
+    incremental::{Running, thousands},
+    report::{RATIO, Report, Target},
+    site::Site,
+};
+
+/// Where the scripts are.
+const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers");
+
+/// Runs a script with something on its standard input; one JSON value a line comes out.
+fn script(name: &str, args: &[&str], input: &str) -> Result<Vec<Value>> {
+    let python = std::env::var("FLOWSYNC_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let mut child = Command::new(&python)
+        .arg(format!("{SCRIPTS}/{name}"))
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("{python}: set FLOWSYNC_PYTHON to a Python with duckdb, deltalake and pathway"))?;
+    child.stdin.take().context("the standard input of the script")?.write_all(input.as_bytes())?;
+    let out = child.wait_with_output()?;
+    ensure!(
+        out.status.success(),
+        "{name} failed; it needs the packages of bench/peers/requirements.txt (set FLOWSYNC_PYTHON, or leave the groups out: --only dataflow,served)"
+    );
+    String::from_utf8(out.stdout)?.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+}
+
+fn read<T: DeserializeOwned>(value: Option<Value>) -> Result<T> {
+    Ok(serde_json::from_value(value.context("the script printed too little")?)?)
+}
+
+/// DuckDB's answers.
+pub struct Answers {
+    /// Live files of all tables.
+    pub files: f64,
+    /// In the order of the questions.
+    pub answers: Vec<Answer>,
+}
+
+/// One answer.
+#[derive(Deserialize)]
+pub struct Answer {
+    /// Rows.
+    pub rows: usize,
+    /// Time of each repetition.
+    pub millis: Vec<f64>,
+}
+
+/// DuckDB on the named questions.
+pub fn duckdb_questions(dir: &Path, repetitions: usize, questions: &[Value]) -> Result<Answers> {
+    #[derive(Deserialize)]
+    struct Files {
+        files: BTreeMap<String, f64>,
+    }
+    let dir = dir.display().to_string();
+    let mut lines =
+        script("questions.py", &[&dir, &repetitions.to_string()], &json!(questions).to_string())?.into_iter();
+    let files: Files = read(lines.next())?;
+    let answers: Vec<Answer> = lines.map(|line| read(Some(line))).collect::<Result<_>>()?;
+    ensure!(answers.len() == questions.len(), "DuckDB answered {} of {} questions", answers.len(), questions.len());
+    Ok(Answers { files: files.files.values().sum(), answers })
+}
+
+/// Measures everything of this group.
+pub fn measure(size: Size, site: &Site, steady: Option<f64>, report: &mut Report) -> Result<()> {
+    recompute(site, steady, report)?;
+    stated_links(size, report)
+}
+
+/// A batch engine computes every view anew; FlowSync changes what changed.
+fn recompute(site: &Site, steady: Option<f64>, report: &mut Report) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Took {
+        secs: f64,
+    }
+    #[derive(Deserialize)]
+    struct Compared {
+        name: String,
+        rows: u64,
+        differ: u64,
+    }
+    eprintln!("DuckDB computes every view from the fact tables");
+    let model = Model::shipped();
+    let weights: Vec<Value> =
+        model.rows().map(|(kind, w)| json!([kind.word(), w.weight, w.spread, model.prior_millinats])).collect();
+    let helpers: Vec<Value> =
+        views::ORACLE_HELPERS.iter().map(|(name, sql)| json!({ "name": name, "sql": sql })).collect();
+    let all: Vec<Value> = views::ALL
+        .iter()
+        .map(|v| {
+            let columns: Vec<_> = (v.spec.table.columns)().iter().map(|c| c.name).collect();
+            json!({ "name": v.spec.table.name, "sql": v.spec.oracle, "columns": columns })
+        })
+        .collect();
+    let input = json!({ "views": all, "helpers": helpers, "model": weights }).to_string();
+    let mut lines = script("recompute.py", &[&site.dir().display().to_string()], &input)?.into_iter();
+    let took: Took = read(lines.next())?;
+    let mut rows = 0;
+    for line in lines {
+        let view: Compared = read(Some(line))?;
+        ensure!(
+            view.differ == 0,
+            "{}: {} of {} rows differ between DuckDB and FlowSync",
+            view.name,
+            view.differ,
+            view.rows
+        );
+        rows += view.rows;
+    }
+    report.add("DuckDB computes all views once (the same rows came out)", took.secs, "s");
+    report.add("rows of all views", rows as f64, "rows");
+    if let Some(steady) = steady {
+        report.add("signals that FlowSync keeps all views current for meanwhile", took.secs * steady, "signals");
+    }
+    Ok(())
+}
+
+/// A git history becomes the stated links of each ticket: Pathway, and the same through all views of FlowSync.
+fn stated_links(size: Size, report: &mut Report) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Took {
+        secs: f64,
+    }
+    #[derive(Deserialize)]
+    struct Ticket {
+        ticket: String,
+        commits: i64,
+        diff: i64,
+    }
+    let commits = if size == Size::Quick { 2_000 } else { 100_000 };
+    eprintln!("Pathway, and FlowSync, on {} commits", thousands(commits as u64));
+    let history = history::commits(commits)?;
+    let folder = tempfile::TempDir::new()?;
+    let (source, out) = (folder.path().join("commits.jsonl"), folder.path().join("tickets.jsonl"));
+    let lines: Vec<String> =
+        history.commits.iter().map(|(sha, message)| json!({ "sha": sha, "message": message }).to_string()).collect();
+    std::fs::write(&source, lines.join("\n"))?;
+    let mut args = vec![source.to_str().context("a path")?, out.to_str().context("a path")?];
+    args.extend(history.projects.iter().map(String::as_str));
+    let took: Took = read(script("stated_links.py", &args, "")?.into_iter().next_back())?;
+    let mut theirs: BTreeMap<String, i64> = BTreeMap::new();
+    for line in std::fs::read_to_string(&out)?.lines() {
+        let ticket: Ticket = serde_json::from_str(line)?;
+        if ticket.diff > 0 {
+            theirs.insert(ticket.ticket, ticket.commits);
+        }
+    }
+    let count = history.signals.len() as f64;
+    let mut running = Running::start(history::cores(), history::reader())?;
+    let pushed = running.push(history.signals, 20_000)?;
+    let ours = running.commits_named();
+    running.finish()?;
+    ensure!(ours == theirs, "Pathway and FlowSync disagree: {} and {} tickets", theirs.len(), ours.len());
+    let (ours, theirs) = (count / pushed.took.as_secs_f64(), commits as f64 / took.secs);
+    report.add("Pathway: git history → stated links per ticket", theirs, "commits/s");
+    report.add("FlowSync: the same, and all other views", ours, "commits/s");
+    let what = "FlowSync through all views against Pathway through one (the same rows came out)";
+    report.add_target(what, ours / theirs, RATIO, Target::AtLeast(5.0));
+    Ok(())
+}

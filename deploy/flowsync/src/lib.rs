@@ -1,0 +1,45 @@
+//! The wiring of FlowSync: configuration, command line, and the pipeline of one process. What it wires is in the other
+//! crates; no logic is here. The binary is [`main`]; the benchmark drives the same code.
+
+use std::{ffi::OsString, process::ExitCode};
+
+use anyhow::Result;
+use clap::Parser;
+
+mod cli;
+mod commands;
+mod config;
+pub mod data;
+pub mod pipeline;
+pub mod send;
+mod serve;
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    main_from(std::env::args_os())
+}
+
+/// Runs a command line, whose first argument is the program's name.
+pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match run(cli::Cli::parse_from(args)) {
+        Ok(()) => ExitCode::SUCCESS,
+        // For people: what is wrong, where, what to do. A backtrace helps nobody there.
+        Err(error) => {
+            eprintln!("flowsync: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: cli::Cli) -> Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("FLOWSYNC_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(cli.command.log_filter()));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if cli.log_json {
+        log.json().init()
+    } else {
+        log.init()
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    commands::dispatch(cli, &runtime)
+}
