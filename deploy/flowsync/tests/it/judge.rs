@@ -236,9 +236,14 @@ pub fn reader() -> Read {
     })
 }
 
-/// A job with this many workers, and what comes out of it.
+/// A job with this many workers that reads [`signal`]s, and what comes out of it.
 pub fn job(workers: usize, model: &Model) -> (Job, Receiver<EpochDelta>) {
+    job_reading(workers, model, reader())
+}
+
+/// A job that reads signals in another way.
+pub fn job_reading(workers: usize, model: &Model, read: Read) -> (Job, Receiver<EpochDelta>) {
     let (send, receive) = sync_channel(1024);
     let config = Config { workers, model: model.clone(), epochs_in_flight_max: 64 };
-    (Job::start(config, reader(), send).expect("timely starts"), receive)
+    (Job::start(config, read, send).expect("timely starts"), receive)
 }

@@ -7,5 +7,7 @@ mod judge;
 mod kill;
 mod layering;
 mod oracle;
+mod organisations;
 mod process;
 mod python;
+mod slt;

@@ -358,7 +358,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// Base rows of the tables, to restore or to retract.
-fn base(tables: &Tables) -> Base {
+pub fn base(tables: &Tables) -> Base {
     use flowsync_schemas::{
         Record,
         fact::{FACT_TABLES, REJECTS, RejectFact, SIGNALS, SignalFact},

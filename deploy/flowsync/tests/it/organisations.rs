@@ -1,0 +1,173 @@
+//! Whole simulated organisations before the judge: what the generator knows to be true, against what the views say.
+//!
+//! Through the connectors' own `parse` and the real job: 1, 2 and 4 workers, another order, other epochs, every seventh
+//! delivery twice. `FLOWSYNC_TICKETS=20000 cargo test --release --workspace --test it organisations` judges a far larger one;
+//! `FLOWSYNC_SEED` another one.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use flowsync_dataflow::Read;
+use flowsync_ingest::{
+    connectors::{self, Delivery, Secret, Secrets, Verified, settings},
+    simulate::{self, Scale, Simulation, Truth},
+};
+use flowsync_schemas::{Epoch, LogPosition, Micros, Pseudonymizer, Signal, Value, model::Model};
+
+use crate::{
+    judge::{self, Tables},
+    oracle::base,
+};
+
+/// From the environment, or this.
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
+}
+
+/// What was delivered, in order of arrival, and what is true.
+struct Organisation {
+    signals: Vec<Signal>,
+    truth: Vec<Truth>,
+    people: Pseudonymizer,
+}
+
+impl Organisation {
+    fn new() -> Self {
+        let (seed, tickets) = (setting("FLOWSYNC_SEED", 11), setting("FLOWSYNC_TICKETS", 150));
+        println!("FLOWSYNC_SEED={seed} FLOWSYNC_TICKETS={tickets} repeats this organisation");
+        let until = Micros::parse("2026-10-15T15:00:00Z").expect("a time");
+        let mut simulation = Simulation::new(seed, until, Scale::of_tickets(tickets));
+        let secrets: Secrets = simulate::CONNECTORS.iter().map(|c| ((*c).to_owned(), Secret::new(*c))).collect();
+        let stated = settings::signal(&simulation.settings(), None, until).expect("settings");
+        let mut signals = vec![stated.into_signal()];
+        let mut forged = 0;
+        // Of a redelivery our clock at the first arrival counts: in another order another one would be the first.
+        let mut received = BTreeMap::new();
+        for sent in simulation.by_ref() {
+            let headers = sent.sign(&secrets, sent.at).expect("a secret");
+            let connector = connectors::by_name(sent.connector).expect("a connector");
+            let delivery = Delivery { headers: &headers, body: &sent.body, received_at: sent.at };
+            match connector.verify(delivery, secrets.get(sent.connector)) {
+                Ok(verified) => {
+                    let mut signal = verified.into_signal();
+                    signal.received_at = *received.entry(signal.id).or_insert(signal.received_at);
+                    signals.push(signal);
+                }
+                Err(error) => {
+                    assert!(sent.forged, "{error}");
+                    forged += 1;
+                }
+            }
+        }
+        println!("{} signals, {forged} forged deliveries were refused", signals.len());
+        Self { signals, truth: simulation.truth(), people: Pseudonymizer::new(&[7; 32]) }
+    }
+
+    fn reader(&self) -> Read {
+        let people = self.people.clone();
+        Arc::new(move |signal: &Signal| {
+            let parsed = connectors::parse(&Verified::from_log(signal.clone()), &people);
+            (parsed.facts, parsed.rejections)
+        })
+    }
+
+    /// All tables after the signals came in this order, in epochs of this size. Every `judged`-th epoch is judged.
+    fn run(&self, signals: &[Signal], epoch: usize, workers: usize, judged: Option<usize>) -> Tables {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let model = Model::shipped();
+        let (job, deltas) = judge::job_reading(workers, &model, self.reader());
+        let mut tables = Tables::default();
+        let mut end = 0;
+        for (n, part) in signals.chunks(epoch).enumerate() {
+            // A redelivery of every seventh comes along.
+            let part = part.iter().chain(part.iter().step_by(7)).cloned();
+            let placed: Vec<_> =
+                (end..).zip(part).map(|(offset, s)| (LogPosition { partition: 0, offset }, s)).collect();
+            let lower = end;
+            end += placed.len() as u64;
+            job.push(Epoch(end), vec![end], placed).expect("the job runs");
+            let delta = deltas.recv().expect("the epoch closes");
+            assert_eq!((delta.lower, delta.upper), (Epoch(lower), Epoch(end)), "intervals tile time");
+            tables.apply(&delta);
+            if judged.is_some_and(|every| n % every == every - 1) {
+                runtime.block_on(judge::verdict(&tables, &model)).unwrap_or_else(|e| panic!("epoch {end}: {e}"));
+            }
+        }
+        runtime.block_on(judge::verdict(&tables, &model)).unwrap_or_else(|e| panic!("epoch {end}: {e}"));
+        job.retract(Epoch(end + 1), vec![end], base(&tables)).expect("the job runs");
+        let mut empty = tables.clone();
+        empty.apply(&deltas.recv().expect("the epoch closes"));
+        assert_eq!(empty.difference(&Tables::default()), Vec::<String>::new(), "all is retracted, so nothing is left");
+        job.finish().expect("no worker died");
+        tables
+    }
+}
+
+/// The columns that tell where a signal lies in the log, which another order changes by intent.
+fn without_places(mut tables: Tables) -> Tables {
+    tables.0.remove("fact_signals");
+    tables
+}
+
+#[test]
+fn a_simulated_organisation_equals_its_oracles_in_any_order_and_on_any_number_of_workers() {
+    let organisation = Organisation::new();
+    let plain = organisation.run(&organisation.signals, organisation.signals.len() / 5 + 1, 2, Some(2));
+    for row in effort_of_days(&plain) {
+        assert_eq!(row.1, 1_000_000, "{:?}", row.0);
+    }
+    accuracy(&organisation, &plain);
+    let plain = without_places(plain);
+    for (workers, epoch) in [(1, 997), (4, 10_007)] {
+        let mut shuffled = organisation.signals.clone();
+        fastrand::Rng::with_seed(workers as u64).shuffle(&mut shuffled);
+        let other = without_places(organisation.run(&shuffled, epoch, workers, None));
+        assert_eq!(plain.difference(&other), Vec::<String>::new(), "{workers} workers");
+    }
+}
+
+/// Shares of each person's day.
+fn effort_of_days(tables: &Tables) -> BTreeMap<(Value, Value), i64> {
+    let mut days = BTreeMap::new();
+    for row in tables.rows("effort") {
+        *days.entry((row[0].clone(), row[1].clone())).or_default() += row[3].as_int().unwrap_or_default();
+    }
+    days
+}
+
+/// Links against the truth: what is stated is found, all of it; what is found is true.
+fn accuracy(organisation: &Organisation, tables: &Tables) {
+    type Link = (String, String, String);
+    let text = |value: &Value| value.as_text().unwrap_or_default().to_owned();
+    let asserted: BTreeSet<Link> = tables
+        .rows("links")
+        .iter()
+        .filter(|row| row[4].as_int() >= Some(5_000))
+        .map(|row| (text(&row[0]), text(&row[1]), text(&row[2])))
+        .collect();
+    let (mut stated, mut all) = (BTreeSet::new(), BTreeSet::new());
+    for truth in &organisation.truth {
+        if let Truth::Link { artifact_kind, artifact, ticket, stated: by_tool } = truth {
+            let link = (artifact_kind.to_string(), artifact.clone(), ticket.clone());
+            if *by_tool {
+                stated.insert(link.clone());
+            }
+            all.insert(link);
+        }
+    }
+    let found = stated.intersection(&asserted).count();
+    let right = all.intersection(&asserted).count();
+    println!(
+        "{} links are true, {} of them stated; {} asserted, {found} of the stated found, {right} of the asserted true",
+        all.len(),
+        stated.len(),
+        asserted.len()
+    );
+    assert!(stated.len() > 100, "the organisation states only {} links", stated.len());
+    let missed: Vec<_> = stated.difference(&asserted).take(5).collect();
+    assert!(found * 1_000 >= stated.len() * 999, "{} stated links are missed: {missed:?}", stated.len() - found);
+    let wrong: Vec<_> = asserted.difference(&all).take(5).collect();
+    assert!(right * 100 >= asserted.len() * 95, "{} asserted links are wrong: {wrong:?}", asserted.len() - right);
+}
