@@ -427,13 +427,16 @@ impl Committer {
         rebuild_to: Option<Epoch>,
         base: &SyncSender<Base>,
     ) -> Result<()> {
+        let started = Instant::now();
         let loaded = if rebuild_to.is_some() { Base::default() } else { load(&self.sink, &self.runtime)? };
+        tracing::info!(signals = loaded.signals.len(), facts = loaded.facts.len(), took = ?started.elapsed(), "loaded");
         // Without a reader there is nothing to read for: it has failed, and said so.
         base.send(loaded).ok();
         match rebuild_to {
             Some(to) => self.rebuild(deltas, to)?,
             None => self.reconcile(deltas)?,
         }
+        tracing::info!(epoch = %self.status.get().committed, took = ?started.elapsed(), "the tables are current");
         loop {
             let wait = self
                 .grouping

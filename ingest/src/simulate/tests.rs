@@ -197,7 +197,7 @@ fn stated(deliveries: &[Simulated]) -> Stated {
                     let newest = all.pulls.entry(p.pull_request).or_insert_with(|| version.clone());
                     *newest = std::cmp::max(newest.clone(), version);
                 }
-                FactBody::Commit(c) => drop(all.commits.entry(c.sha.clone()).or_default().append(&mut keys(&c.sha))),
+                FactBody::Commit(c) => all.commits.entry(c.sha.clone()).or_default().append(&mut keys(&c.sha)),
                 FactBody::Incident(i) => drop(all.incidents.insert(i.incident)),
                 FactBody::Report(r) => drop(all.verbs.insert(r.verb.to_string())),
                 _ => {}
