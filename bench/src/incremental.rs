@@ -18,7 +18,7 @@ use flowsync_schemas::{
 use crate::{
     Size,
     history::{self, History, cores},
-    limit::{self, Shape},
+    limit::{self, Shape, Work},
     machine::resident_bytes,
     report::{RATIO, Report, Target, percentile},
 };
@@ -29,11 +29,42 @@ const CHUNK: usize = 100_000;
 const LOAD_EPOCH: usize = 20_000;
 /// Signals of an epoch at saturation: what arrives while the epoch before is computed.
 const STEADY_EPOCH: usize = 1_000;
-/// Signals after which a steady rate is known.
-const STEADY_SIGNALS: usize = 50_000;
-/// Single updates that are timed.
-const SINGLE_UPDATES: usize = 2_000;
 const EPOCHS_IN_FLIGHT: usize = 4;
+
+/// How much is measured.
+struct Plan {
+    limit: Work,
+    parsed: usize,
+    histories: &'static [u64],
+    /// Signals after which a steady rate is known.
+    steady: usize,
+    /// Single updates that are timed.
+    single: usize,
+}
+
+impl Plan {
+    fn of(size: Size) -> Self {
+        let batch = STEADY_EPOCH as u64;
+        let usual = Self {
+            limit: Work { entities: 1_000_000, updates: 2_000_000, batch },
+            parsed: 20_000,
+            histories: &[100_000, 1_000_000],
+            steady: 50_000,
+            single: 2_000,
+        };
+        match size {
+            Size::Quick => Self {
+                limit: Work { entities: 20_000, updates: 20_000, batch },
+                parsed: 1_000,
+                histories: &[1_000, 10_000],
+                steady: 2_000,
+                single: 100,
+            },
+            Size::Usual => usual,
+            Size::Large => Self { histories: &[100_000, 1_000_000, 10_000_000], ..usual },
+        }
+    }
+}
 
 /// A running dataflow, fed by hand.
 pub struct Running {
@@ -176,24 +207,19 @@ impl Running {
 /// Gives the steady rate at the largest history, in signals a second.
 pub fn measure(size: Size, report: &mut Report) -> Result<f64> {
     let cores = cores();
-    let updates = if size == Size::Quick { 200_000 } else { 2_000_000 };
+    let plan = Plan::of(size);
     eprintln!("the limit: raw differential, {cores} workers");
-    let count = limit::rate(Shape::Count, cores, updates, STEADY_EPOCH as u64)?;
-    let reduce = limit::rate(Shape::Reduce, cores, updates, STEADY_EPOCH as u64)?;
-    report.add("raw differential, u64 keys, 1 million entities: join and count", count, "updates/s");
-    report.add("raw differential, u64 keys, 1 million entities: join and reduce", reduce, "updates/s");
-    parsing(size, report)?;
-
-    let sizes: &[u64] = match size {
-        Size::Quick => &[20_000],
-        Size::Usual => &[100_000, 1_000_000],
-        Size::Large => &[100_000, 1_000_000, 10_000_000],
-    };
+    let count = limit::rate(Shape::Count, cores, plan.limit)?;
+    let reduce = limit::rate(Shape::Reduce, cores, plan.limit)?;
+    let raw = format!("raw differential, u64 keys, {} entities", thousands(plan.limit.entities));
+    report.add(format!("{raw}: join and count"), count, "updates/s");
+    report.add(format!("{raw}: join and reduce"), reduce, "updates/s");
+    parsing(plan.parsed, report)?;
     let mut single = Vec::new();
     let mut rate = 0.0;
-    for signals in sizes {
+    for signals in plan.histories {
         eprintln!("the dataflow of all views at {} signals", thousands(*signals));
-        let (steady, update_ms) = at_size(*signals, count, report)?;
+        let (steady, update_ms) = at_size(*signals, &plan, count, report)?;
         rate = steady;
         single.push(update_ms);
     }
@@ -205,8 +231,8 @@ pub fn measure(size: Size, report: &mut Report) -> Result<f64> {
 }
 
 /// What reading a delivery costs by itself: no dataflow of any kind could be faster than its parser.
-fn parsing(size: Size, report: &mut Report) -> Result<()> {
-    let signals = History::new(20_000)?.batch(if size == Size::Quick { 5_000 } else { 20_000 });
+fn parsing(count: usize, report: &mut Report) -> Result<()> {
+    let signals = History::new(count as u64)?.batch(count);
     let read = history::reader();
     let bytes: usize = signals.iter().map(|s| s.body.len()).sum();
     let started = Instant::now();
@@ -223,10 +249,10 @@ fn parsing(size: Size, report: &mut Report) -> Result<()> {
 
 /// Loads a history, then measures steady state and single updates on top of it. Gives the steady rate in signals a second,
 /// and the median cost of a single update in milliseconds.
-fn at_size(signals: u64, limit: f64, report: &mut Report) -> Result<(f64, f64)> {
+fn at_size(signals: u64, plan: &Plan, limit: f64, report: &mut Report) -> Result<(f64, f64)> {
     let before = resident_bytes(None);
     // Enough beyond the load for what is measured on top of it.
-    let beyond = STEADY_SIGNALS + SINGLE_UPDATES;
+    let beyond = plan.steady + plan.single;
     let mut history = History::new(signals + beyond as u64 + signals / 10)?;
     let mut running = Running::start(cores(), history::reader())?;
     let mut load = Pushed::default();
@@ -248,7 +274,7 @@ fn at_size(signals: u64, limit: f64, report: &mut Report) -> Result<(f64, f64)> 
     report.add(format!("memory {at}, per signal"), held / load.signals as f64, "B");
     report.add(format!("memory {at}, per entity"), held / entities.max(1) as f64, "B");
 
-    let steady = running.push(history.batch(STEADY_SIGNALS), STEADY_EPOCH)?;
+    let steady = running.push(history.batch(plan.steady), STEADY_EPOCH)?;
     report.add(format!("steady state at saturation, {at}"), steady.signals_per_sec(), "signals/s");
     let share = steady.rows_per_sec() / limit;
     report.add(format!("steady state, {at}: changed rows"), steady.rows_per_sec(), "rows/s");
@@ -256,7 +282,7 @@ fn at_size(signals: u64, limit: f64, report: &mut Report) -> Result<(f64, f64)> 
     report.add_target(what, share, RATIO, Target::AtLeast(0.5));
 
     let mut millis = Vec::new();
-    for signal in history.batch(SINGLE_UPDATES) {
+    for signal in history.batch(plan.single) {
         millis.push(running.push(vec![signal], 1)?.took.as_secs_f64() * 1_000.0);
     }
     let (p50, p99) = (percentile(&mut millis, 50.0), percentile(&mut millis, 99.0));

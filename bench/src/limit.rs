@@ -21,13 +21,23 @@ pub enum Shape {
     Reduce,
 }
 
-/// Entities that are there before the clock starts.
-const ENTITIES: u64 = 1_000_000;
 /// Epochs that may be inside.
 const EPOCHS_IN_FLIGHT: u64 = 4;
 
-/// Updates a second of `shape`: `updates` of them, in epochs of `batch`, after a million entities are in place.
-pub fn rate(shape: Shape, workers: usize, updates: u64, batch: u64) -> Result<f64> {
+/// How much is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Work {
+    /// Entities that are there before the clock starts.
+    pub entities: u64,
+    /// Updates under the clock.
+    pub updates: u64,
+    /// Updates of an epoch.
+    pub batch: u64,
+}
+
+/// Updates a second of `shape`.
+pub fn rate(shape: Shape, workers: usize, work: Work) -> Result<f64> {
+    let Work { entities, updates, batch } = work;
     let slowest = Arc::new(Mutex::new(Duration::ZERO));
     let shared = Arc::clone(&slowest);
     let config = if workers == 1 { timely::Config::thread() } else { timely::Config::process(workers) };
@@ -41,9 +51,9 @@ pub fn rate(shape: Shape, workers: usize, updates: u64, batch: u64) -> Result<f6
             (tickets_in, links_in)
         });
         let mut rng = fastrand::Rng::with_seed(index);
-        for ticket in (index..ENTITIES).step_by(peers as usize) {
+        for ticket in (index..entities).step_by(peers as usize) {
             tickets.insert((ticket, ticket % 1_000));
-            links.insert((rng.u64(0..ENTITIES), rng.u64(..)));
+            links.insert((rng.u64(0..entities), rng.u64(..)));
         }
         let mut time = 1;
         tickets.advance_to(time);
@@ -55,7 +65,7 @@ pub fn rate(shape: Shape, workers: usize, updates: u64, batch: u64) -> Result<f6
         let started = Instant::now();
         for _ in 0..updates.div_ceil(batch) {
             for _ in (index..batch).step_by(peers as usize) {
-                links.insert((rng.u64(0..ENTITIES), rng.u64(..)));
+                links.insert((rng.u64(0..entities), rng.u64(..)));
             }
             time += 1;
             tickets.advance_to(time);

@@ -145,7 +145,7 @@ fn stated_links(size: Size, report: &mut Report) -> Result<()> {
         commits: i64,
         diff: i64,
     }
-    let commits = if size == Size::Quick { 2_000 } else { 100_000 };
+    let commits = if size == Size::Quick { 500 } else { 100_000 };
     eprintln!("Pathway, and FlowSync, on {} commits", thousands(commits as u64));
     let history = history::commits(commits)?;
     let folder = tempfile::TempDir::new()?;

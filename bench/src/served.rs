@@ -42,7 +42,7 @@ struct Plan {
 impl Plan {
     fn of(size: Size) -> Self {
         match size {
-            Size::Quick => Self { history: 5_000, secs: 4, flood: 4_000 },
+            Size::Quick => Self { history: 3_000, secs: 2, flood: 1_000 },
             Size::Usual | Size::Large => Self { history: 1_000_000, secs: 30, flood: 100_000 },
         }
     }

@@ -37,6 +37,9 @@ macro_rules! inputs {
             pub rejects: Coll<'s, RejectFact>,
         }
 
+        /// The fact tables that views read: a restart needs no rows of the others.
+        pub const TABLES_READ: &[&str] = &[$($record::TABLE),+];
+
         /// The sessions behind [`Facts`].
         pub struct Inputs {
             $($field: Session<Version<Arc<$record>>>,)+
@@ -58,15 +61,23 @@ macro_rules! inputs {
 
             /// Adds base rows at the current epoch, or takes them back (`diff` −1). Facts of kinds that no view reads yet
             /// are in their tables only.
-            pub fn update(&mut self, facts: &[Fact], signals: &[SignalFact], rejects: &[RejectFact], diff: isize) {
-                for fact in facts {
-                    match &fact.body {
-                        $(FactBody::$variant(value) => self.$field.update(Version::of(fact, Arc::new(value.clone())), diff),)+
+            pub fn update(
+                &mut self,
+                facts: impl IntoIterator<Item = Fact>,
+                signals: impl IntoIterator<Item = SignalFact>,
+                rejects: impl IntoIterator<Item = RejectFact>,
+                diff: isize,
+            ) {
+                for Fact { at, signal, seq, body } in facts {
+                    match body {
+                        $(FactBody::$variant(value) => {
+                            self.$field.update(Version { at, signal, seq, value: Arc::new(value) }, diff);
+                        })+
                         FactBody::Build(_) | FactBody::Release(_) | FactBody::Ref(_) | FactBody::Sprint(_) => {}
                     }
                 }
-                signals.iter().for_each(|s| self.signals.update(s.clone(), diff));
-                rejects.iter().for_each(|r| self.rejects.update(r.clone(), diff));
+                signals.into_iter().for_each(|s| self.signals.update(s, diff));
+                rejects.into_iter().for_each(|r| self.rejects.update(r, diff));
             }
 
             /// Closes all epochs before `time`.

@@ -16,6 +16,7 @@ use std::{
     collections::{BTreeMap, HashSet, VecDeque},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel},
     },
     thread::JoinHandle,
@@ -86,7 +87,12 @@ pub struct Base {
 }
 
 enum Command {
-    Restore(u64, Base),
+    /// Ids of signals that are inside.
+    Seen(Vec<SignalId>),
+    /// Base rows of an epoch to come: part of what it restores.
+    Prepare(u64, Base),
+    /// All parts are there.
+    Restored(u64),
     Retract(u64, Base),
     Signals(u64, Vec<(LogPosition, Signal)>),
 }
@@ -139,6 +145,8 @@ pub struct Job {
     reports: Sender<Report>,
     gauge: Arc<Gauge>,
     last: Mutex<Option<Epoch>>,
+    /// Counts prepared parts: whose turn it is.
+    turn: AtomicUsize,
     in_flight_max: usize,
     workers: Option<WorkerGuards<()>>,
     collector: Option<JoinHandle<()>>,
@@ -185,19 +193,41 @@ impl Job {
             reports,
             gauge,
             last: Mutex::new(None),
+            turn: AtomicUsize::new(0),
             in_flight_max: config.epochs_in_flight_max.max(1),
             workers: Some(workers),
             collector: Some(collector),
         })
     }
 
-    /// Brings the job to a committed epoch from its base rows. The first delta that comes out then holds every row of every
-    /// view at that epoch, from epoch 0, and no base rows: they are in their tables.
+    /// Brings the job to a committed epoch from its base rows, or from the last part of them, where [`Job::prepare`] took the
+    /// others. The first delta that comes out then holds every row of every view at that epoch, from epoch 0, and no base
+    /// rows: they are in their tables.
     ///
     /// # Errors
     /// Where the job has stopped, or epochs were pushed before.
     pub fn restore(&self, epoch: Epoch, positions: Vec<u64>, base: Base) -> Result<(), JobError> {
-        self.send(epoch, positions, self.spread(base).map(|part| Command::Restore(epoch.0, part)))
+        self.prepare(epoch, base)?;
+        self.send(epoch, positions, self.commands.iter().map(|_| Command::Restored(epoch.0)))
+    }
+
+    /// Takes in a part of the base rows of the epoch that [`Job::restore`] will bring the job to, so that loading goes on
+    /// beside the dataflow.
+    ///
+    /// # Errors
+    /// Where the job has stopped.
+    pub fn prepare(&self, epoch: Epoch, part: Base) -> Result<(), JobError> {
+        let shards = self.commands.len();
+        let mut seen: Vec<Vec<SignalId>> = vec![Vec::new(); shards];
+        for signal in &part.signals {
+            seen[shard(signal.signal, shards)].push(signal.signal);
+        }
+        for (command, ids) in self.commands.iter().zip(seen) {
+            command.send(Command::Seen(ids)).map_err(|_| JobError::Stopped)?;
+        }
+        // Rows find their way by key: any worker can take them in, so all do in turn.
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % shards;
+        self.commands[turn].send(Command::Prepare(epoch.0, part)).map_err(|_| JobError::Stopped)
     }
 
     /// Takes base rows back, and with them everything that was built on them. They must be inside.
@@ -325,15 +355,21 @@ impl Feed {
     fn take(&mut self, command: Command, read: &Read) {
         let Some(mut inputs) = self.inputs.take() else { return };
         let epoch = match command {
-            Command::Restore(epoch, base) => {
-                inputs.advance_to(epoch);
-                self.seen.extend(base.signals.iter().map(|s| s.signal));
-                inputs.update(&base.facts, &base.signals, &base.rejects, 1);
-                epoch
+            Command::Seen(ids) => {
+                self.seen.extend(ids);
+                self.inputs = Some(inputs);
+                return;
             }
+            Command::Prepare(epoch, base) => {
+                inputs.advance_to(epoch);
+                inputs.update(base.facts, base.signals, base.rejects, 1);
+                self.inputs = Some(inputs);
+                return;
+            }
+            Command::Restored(epoch) => epoch,
             Command::Retract(epoch, base) => {
                 inputs.advance_to(epoch);
-                inputs.update(&base.facts, &base.signals, &base.rejects, -1);
+                inputs.update(base.facts.clone(), base.signals.clone(), base.rejects.clone(), -1);
                 let mut outbox = self.outbox.borrow_mut();
                 outbox.extend(base.signals.into_iter().map(|s| (SIGNALS.name, s.into_row(), epoch, -1)));
                 outbox.extend(base.rejects.into_iter().map(|r| (REJECTS.name, r.into_row(), epoch, -1)));
@@ -380,7 +416,7 @@ impl Feed {
             fact_count: facts.len() as i64,
             reject_count: rejects.len() as i64,
         };
-        inputs.update(&facts, std::slice::from_ref(&base), &rejects, 1);
+        inputs.update(facts.clone(), [base.clone()], rejects.clone(), 1);
         let mut outbox = self.outbox.borrow_mut();
         outbox.push((SIGNALS.name, base.into_row(), epoch, 1));
         outbox.extend(rejects.into_iter().map(|r| (REJECTS.name, r.into_row(), epoch, 1)));
@@ -390,6 +426,9 @@ impl Feed {
 
 /// Changed rows by table.
 type Tables = BTreeMap<&'static str, Vec<(Row, i64)>>;
+
+/// Rows of an epoch from which on its tables are put in order side by side.
+const SIDE_BY_SIDE_ROWS: usize = 200_000;
 
 /// Puts the workers' reports together.
 struct Collector {
@@ -433,13 +472,21 @@ impl Collector {
         let later = self.rows.split_off(&(epoch + 1));
         let mut tables = Tables::new();
         for (table, rows) in std::mem::replace(&mut self.rows, later).into_values().flatten() {
-            tables.entry(table).or_default().extend(rows);
+            let all = tables.entry(table).or_default();
+            if all.is_empty() { *all = rows } else { all.extend(rows) }
         }
-        let changes = tables
-            .into_iter()
-            .map(|(table, rows)| TableChange { table, rows: consolidate(rows) })
-            .filter(|change| !change.rows.is_empty())
-            .collect();
+        let change = |(table, rows)| TableChange { table, rows: consolidate(rows) };
+        let many = tables.values().map(Vec::len).sum::<usize>() > SIDE_BY_SIDE_ROWS;
+        let changes: Vec<TableChange> = if many {
+            // The workers are done with this epoch: their cores are free.
+            std::thread::scope(|scope| {
+                let sorting: Vec<_> = tables.into_iter().map(|table| scope.spawn(move || change(table))).collect();
+                sorting.into_iter().flat_map(|table| table.join()).collect()
+            })
+        } else {
+            tables.into_iter().map(change).collect()
+        };
+        let changes = changes.into_iter().filter(|change| !change.rows.is_empty()).collect();
         let lower = Epoch(std::mem::replace(&mut self.lower, epoch));
         EpochDelta { lower, upper: Epoch(epoch), positions, changes }
     }

@@ -6,7 +6,7 @@ use differential_dataflow::{
     ExchangeData, Hashable, VecCollection,
     operators::{CountTotal, ThresholdTotal},
 };
-use flowsync_schemas::{EntityId, EntityKind, Fact, Micros, SignalId};
+use flowsync_schemas::{EntityId, EntityKind, Micros, SignalId};
 use serde::{Deserialize, Serialize};
 
 /// A collection over epochs.
@@ -27,11 +27,6 @@ pub struct Version<V> {
 }
 
 impl<V> Version<V> {
-    /// The version that a fact states.
-    pub fn of(fact: &Fact, value: V) -> Self {
-        Version { at: fact.at, signal: fact.signal, seq: fact.seq, value }
-    }
-
     /// The same version of a part or a transformation of the value.
     pub fn map<W>(self, f: impl FnOnce(V) -> W) -> Version<W> {
         Version { at: self.at, signal: self.signal, seq: self.seq, value: f(self.value) }

@@ -462,6 +462,11 @@ macro_rules! fact_kinds {
             doc: $doc,
         }),+];
 
+        $(impl $record {
+            /// The table of these facts.
+            pub const TABLE: &'static str = $table;
+        })+
+
         impl Fact {
             /// Index of the fact's table in [`FACT_TABLES`].
             pub fn table(&self) -> usize {
@@ -471,7 +476,7 @@ macro_rules! fact_kinds {
             /// The fact as a row of its table.
             pub fn into_row(self) -> Row {
                 let mut out = vec![
-                    Value::Text(self.signal.to_string().into()),
+                    crate::record::Field::into_value(self.signal),
                     Value::Int(self.seq),
                     Value::Int(self.at.0),
                 ];

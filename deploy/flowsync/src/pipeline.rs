@@ -14,7 +14,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::JoinHandle,
@@ -22,7 +22,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use flowsync_dataflow::{Base, Config as JobConfig, Job, Read};
+use flowsync_dataflow::{Base, Config as JobConfig, Job, Read, cx::TABLES_READ};
 use flowsync_ingest::{
     Appender, AppenderLimits, DataDir, EmbeddedLog, Log, Mark, Mint, Vault,
     connectors::{self, Verified},
@@ -32,8 +32,8 @@ use flowsync_query::{
     feed::{Feed, FeedLimits},
 };
 use flowsync_schemas::{
-    Epoch, EpochDelta, Fact, LogPosition, Pseudonymizer, Record, Signal,
-    fact::{FACT_TABLES, REJECTS, RejectFact, SIGNALS, SignalFact, base_tables},
+    Epoch, EpochDelta, Fact, LogPosition, Pseudonymizer, Record, Row, Signal,
+    fact::{FACT_TABLES, RejectFact, SIGNALS, SignalFact, base_tables},
     model::Model,
 };
 use flowsync_sinks::{Catalogue, Grouping, GroupingOptions, Sink, SinkOptions, merge};
@@ -49,6 +49,8 @@ const EPOCH_BYTES_MAX: usize = 32 << 20;
 const EPOCHS_IN_FLIGHT_MAX: usize = 4;
 /// Closed epochs that wait for the sink, at most.
 const EPOCHS_WAITING_MAX: usize = 64;
+/// Parts of the committed rows that wait for the dataflow at a restart, at most.
+const PARTS_WAITING_MAX: usize = 4;
 /// How often waiting threads look whether they are to stop.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -179,7 +181,7 @@ impl Pipeline {
         let Start { from, rebuild_to } = Start::of(&sink, &log)?;
         status.set(|p| (p.closed, p.committed, p.reloading) = (from.epoch, from.epoch, rebuild_to.is_none()));
 
-        let (base_in, base) = sync_channel(1);
+        let (base_in, base) = sync_channel(PARTS_WAITING_MAX);
         let reader = Reader { log: log.clone(), mint: mint.clone(), stop: stop.clone() };
         let publisher = Publisher { engine: engine.clone(), feed: feed.clone(), status: status.clone() };
         let committer = Committer {
@@ -291,20 +293,56 @@ impl Start {
     }
 }
 
-/// The committed base rows.
-fn load(sink: &Sink, runtime: &Handle) -> Result<Base> {
-    let rows = |table: &'static str| runtime.block_on(sink.load(table)).with_context(|| format!("table {table}"));
-    let mut base = Base::default();
-    for (i, table) in FACT_TABLES.iter().enumerate() {
-        for row in rows(table.name)? {
-            base.facts.push(Fact::from_row(i, &row).with_context(|| format!("table {}", table.name))?);
+/// Rows on their way back into the dataflow.
+enum Loaded {
+    Part(Base),
+    All,
+}
+
+/// Rows of a part.
+const PART_ROWS: usize = 50_000;
+
+/// Hands over the committed base rows: tables side by side, in parts, so that reading goes on beside the dataflow.
+fn load(sink: &Sink, runtime: &Handle, parts: &SyncSender<Loaded>) -> Result<()> {
+    let needed = |name: &&str| {
+        let fact = FACT_TABLES.iter().any(|table| table.name == *name);
+        !fact || TABLES_READ.contains(name)
+    };
+    let tables: Vec<_> = base_tables().map(|table| table.name).filter(needed).collect();
+    let next = AtomicUsize::new(0);
+    let one = |name: &'static str| -> Result<()> {
+        let rows = runtime.block_on(sink.load(name)).with_context(|| format!("table {name}"))?;
+        for rows in rows.chunks(PART_ROWS) {
+            let part = base_of(name, rows).with_context(|| format!("table {name}"))?;
+            // Without a reader there is nothing to load for: it has failed, and said so.
+            if parts.send(Loaded::Part(part)).is_err() {
+                break;
+            }
         }
-    }
-    for row in rows(SIGNALS.name)? {
-        base.signals.push(SignalFact::from_values(&row)?);
-    }
-    for row in rows(REJECTS.name)? {
-        base.rejects.push(RejectFact::from_values(&row)?);
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let load = || -> Result<()> {
+            while let Some(name) = tables.get(next.fetch_add(1, Ordering::Relaxed)) {
+                one(name)?;
+            }
+            Ok(())
+        };
+        let loaders: Vec<_> = (0..cores).map(|_| scope.spawn(load)).collect();
+        loaders.into_iter().try_for_each(|l| l.join().map_err(|_| anyhow!("loading the tables panicked"))?)
+    })
+}
+
+/// Rows of a base table, read back.
+fn base_of(name: &str, rows: &[Row]) -> Result<Base> {
+    let mut base = Base::default();
+    if let Some(i) = FACT_TABLES.iter().position(|table| table.name == name) {
+        base.facts = rows.iter().map(|row| Fact::from_row(i, row)).collect::<Result<_, _>>()?;
+    } else if name == SIGNALS.name {
+        base.signals = rows.iter().map(|row| SignalFact::from_values(row)).collect::<Result<_, _>>()?;
+    } else {
+        base.rejects = rows.iter().map(|row| RejectFact::from_values(row)).collect::<Result<_, _>>()?;
     }
     Ok(base)
 }
@@ -320,10 +358,16 @@ struct Reader {
 }
 
 impl Reader {
-    fn run(self, job: Job, from: Mark, base: &Receiver<Base>) -> Result<()> {
-        // Without base rows the committer has failed, and said so.
-        let Ok(base) = base.recv() else { return Ok(()) };
-        job.restore(from.epoch, from.positions.clone(), base)?;
+    fn run(self, job: Job, from: Mark, base: &Receiver<Loaded>) -> Result<()> {
+        loop {
+            match base.recv() {
+                Ok(Loaded::Part(part)) => job.prepare(from.epoch, part)?,
+                Ok(Loaded::All) => break,
+                // The committer has failed, and said so.
+                Err(_) => return Ok(()),
+            }
+        }
+        job.restore(from.epoch, from.positions.clone(), Base::default())?;
         let mut at = from.positions;
         let mut marks: VecDeque<Mark> = lock(&self.mint).marks_after(from.epoch).into();
         loop {
@@ -396,6 +440,7 @@ impl Publisher {
         for delta in deltas.iter().map(Arc::new) {
             // What comes first repeats the committed epoch; what is rebuilt is shown when it is whole.
             let repeats = std::mem::take(&mut first) || rebuild_to.is_some_and(|to| delta.upper <= to);
+            self.status.set(|p| p.reloading = false);
             if !repeats {
                 self.engine.overlay().apply(delta.clone());
                 self.feed.publish(&delta)?;
@@ -425,18 +470,20 @@ impl Committer {
         mut self,
         deltas: &Receiver<Arc<EpochDelta>>,
         rebuild_to: Option<Epoch>,
-        base: &SyncSender<Base>,
+        base: &SyncSender<Loaded>,
     ) -> Result<()> {
         let started = Instant::now();
-        let loaded = if rebuild_to.is_some() { Base::default() } else { load(&self.sink, &self.runtime)? };
-        tracing::info!(signals = loaded.signals.len(), facts = loaded.facts.len(), took = ?started.elapsed(), "loaded");
+        if rebuild_to.is_none() {
+            load(&self.sink, &self.runtime, base)?;
+            tracing::info!(took = ?started.elapsed(), "the committed rows are loaded");
+        }
         // Without a reader there is nothing to read for: it has failed, and said so.
-        base.send(loaded).ok();
+        base.send(Loaded::All).ok();
         match rebuild_to {
             Some(to) => self.rebuild(deltas, to)?,
             None => self.reconcile(deltas)?,
         }
-        tracing::info!(epoch = %self.status.get().committed, took = ?started.elapsed(), "the tables are current");
+        tracing::info!(epoch = %self.status.get().committed, took = ?started.elapsed(), "the tables are as they should be");
         loop {
             let wait = self
                 .grouping
@@ -458,7 +505,7 @@ impl Committer {
         let Ok(full) = deltas.recv() else { return Ok(()) };
         let correction = self.runtime.block_on(self.sink.reconcile(full))?;
         let corrected = correction.tables.values().map(|t| t.missing + t.extra).sum();
-        self.status.set(|p| (p.corrected, p.reloading) = (corrected, false));
+        self.status.set(|p| p.corrected = corrected);
         Ok(())
     }
 
