@@ -155,9 +155,9 @@ impl Served {
         health["detail"].get(name).cloned().with_context(|| format!("{name} in {health}"))
     }
 
-    /// Waits until it has reloaded, and what its log holds is in the tables.
+    /// Waits until it has reloaded and checked its tables, and what its log holds is in them.
     pub fn catch_up(&self) -> Result<()> {
-        while self.health("reloading")? == true
+        while self.health("checked")? == false
             || self.health("committed_epoch")?.as_u64() < self.health("log_end")?.as_u64()
         {
             std::thread::sleep(Duration::from_millis(20));

@@ -71,12 +71,6 @@ pub fn distinct<'s, D: ExchangeData + Hashable>(all: Coll<'s, D>) -> Coll<'s, D>
     all.threshold_total(|_, count| isize::from(*count > 0))
 }
 
-/// Each distinct element once, told apart by an id first: wide elements are compared by their texts only where they are the
-/// same.
-pub fn distinct_by_id<'s, D: ExchangeData + std::hash::Hash>(all: Coll<'s, (EntityId, D)>) -> Coll<'s, D> {
-    distinct(all).map(|(_, element)| element)
-}
-
 /// Sums of five columns by key, carried in the diff: an update costs its own size, not that of its group.
 pub fn sums<'s, K: ExchangeData + Hashable>(summands: Coll<'s, (K, [i64; 5])>) -> Coll<'s, (K, [i64; 5])> {
     summands

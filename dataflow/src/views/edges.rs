@@ -4,14 +4,14 @@
 //! and what tools state: authors, reviewers, deployed commits, parents, relations. What the owning tool states is certain.
 
 use flowsync_schemas::{
-    Birth, EntityId, EntityKind, PersonId, Record, TableSpec, Text, ViewSpec,
+    Birth, EntityId, EntityKind, Micros, PersonId, Record, TableSpec, Text, ViewSpec,
     fact::{EdgeKind, RelationFact},
     model::Band,
 };
 
 use crate::{
     cx::Cx,
-    ops::{Coll, distinct_by_id, id, latest},
+    ops::{Coll, id, latest},
     views::ASSERTED_BPS,
 };
 
@@ -19,28 +19,33 @@ use crate::{
 pub static VIEW: ViewSpec = ViewSpec {
     table: TableSpec {
         name: "edges",
-        version: 1,
+        version: 2,
         key: &["src_kind", "src_id", "edge", "dst_kind", "dst_id"],
         columns: || EdgeRow::COLUMNS.to_vec(),
-        birth: Birth::Timeless,
+        birth: Birth::Dated("since"),
         doc: "Edges of the graph, with confidence; one row an edge.",
     },
     oracle: "
         with certain as (
-            select 'Commit' as src_kind, sha as src_id, 'AUTHORED_BY' as edge, 'User' as dst_kind, author as dst_id
+            select 'Commit' as src_kind, sha as src_id, 'AUTHORED_BY' as edge, 'User' as dst_kind, author as dst_id,
+                   committed_at as since
             from commits where author is not null
-            union
-            select 'PullRequest', pull_request, 'AUTHORED_BY', 'User', author from pull_requests where author is not null
-            union
-            select 'PullRequest', pull_request, 'REVIEWED_BY', 'User', reviewer from reviews where reviewer is not null
-            union
-            select 'DeploymentEvent', deployment, 'DEPLOYS', 'Commit', sha from deployments
-            union
-            select 'Ticket', ticket_key, 'PART_OF', 'Ticket', parent_key from tickets where parent_key is not null
-            union
-            select 'Incident', incident, 'LINKED_TO', 'Ticket', ticket_key from incidents where ticket_key is not null
-            union
-            select src_kind, src_id, edge, dst_kind, dst_id
+            union all
+            select 'PullRequest', pull_request, 'AUTHORED_BY', 'User', author, created_at
+            from pull_requests where author is not null
+            union all
+            select 'PullRequest', pull_request, 'REVIEWED_BY', 'User', reviewer, submitted_at
+            from reviews where reviewer is not null
+            union all
+            select 'DeploymentEvent', deployment, 'DEPLOYS', 'Commit', sha, created_at from deployments
+            union all
+            select 'Ticket', ticket_key, 'PART_OF', 'Ticket', parent_key, created_at
+            from tickets where parent_key is not null
+            union all
+            select 'Incident', incident, 'LINKED_TO', 'Ticket', ticket_key, opened_at
+            from incidents where ticket_key is not null
+            union all
+            select src_kind, src_id, edge, dst_kind, dst_id, at
             from (
                 select *, row_number() over (
                     partition by edge, src_kind, src_id, dst_kind, dst_id order by at desc, signal desc, seq desc) as age
@@ -49,10 +54,11 @@ pub static VIEW: ViewSpec = ViewSpec {
             where age = 1 and not deleted
               and not (edge = 'LINKED_TO' and dst_kind = 'Ticket' and src_kind in ('Commit', 'PullRequest'))
         )
-        select src_kind, src_id, edge, dst_kind, dst_id, 10000 as confidence_bps, 10000 as low_bps, 10000 as high_bps
-        from certain
+        select src_kind, src_id, edge, dst_kind, dst_id, 10000 as confidence_bps, 10000 as low_bps, 10000 as high_bps,
+               min(since) as since
+        from certain group by src_kind, src_id, edge, dst_kind, dst_id
         union all
-        select artifact_kind, artifact_id, 'LINKED_TO', 'Ticket', ticket_key, confidence_bps, low_bps, high_bps
+        select artifact_kind, artifact_id, 'LINKED_TO', 'Ticket', ticket_key, confidence_bps, low_bps, high_bps, stated_at
         from links where confidence_bps >= 5000",
     why: "select signal from evidence
           where artifact_kind = $1 and artifact_id = $2 and $3 = 'LINKED_TO' and $4 = 'Ticket' and ticket_key = $5
@@ -89,25 +95,35 @@ pub struct EdgeRow {
     /// High end of the band.
     #[unit = "basis points"]
     pub high_bps: i64,
+    /// Since when: the tool's clock of the earliest statement.
+    pub since: Option<Micros>,
 }
 
 type Ends = (EntityKind, Text, EdgeKind, EntityKind, Text);
 
-fn row((src_kind, src_id, edge, dst_kind, dst_id): Ends, band: Band) -> EdgeRow {
+/// An edge that a tool states, and since when.
+type Stated = (Ends, Option<Micros>);
+
+fn row((src_kind, src_id, edge, dst_kind, dst_id): Ends, band: Band, since: Option<Micros>) -> EdgeRow {
     let Band { confidence_bps, low_bps, high_bps } = band;
-    EdgeRow { src_kind, src_id, edge, dst_kind, dst_id, confidence_bps, low_bps, high_bps }
+    EdgeRow { src_kind, src_id, edge, dst_kind, dst_id, confidence_bps, low_bps, high_bps, since }
 }
 
 fn id_of((src_kind, src_id, edge, dst_kind, dst_id): &Ends) -> EntityId {
     EntityId::of_parts("edge", &[src_kind.word(), src_id, edge.word(), dst_kind.word(), dst_id])
 }
 
-fn to_person(kind: EntityKind, native: &Text, edge: EdgeKind, person: Option<PersonId>) -> Option<Ends> {
-    person.map(|p| (kind, native.clone(), edge, EntityKind::User, p.to_string().into()))
+fn to_person(
+    (kind, native): (EntityKind, &Text),
+    edge: EdgeKind,
+    person: Option<PersonId>,
+    since: Option<Micros>,
+) -> Option<Stated> {
+    person.map(|p| ((kind, native.clone(), edge, EntityKind::User, p.to_string().into()), since))
 }
 
 /// Relations that tools state, other than the tracker's links to work: those are evidence.
-fn stated<'s>(cx: &Cx<'s>) -> Coll<'s, Ends> {
+fn stated<'s>(cx: &Cx<'s>) -> Coll<'s, Stated> {
     let of_work = |r: &RelationFact| {
         r.edge == EdgeKind::LinkedTo
             && r.dst_kind == EntityKind::Ticket
@@ -119,7 +135,7 @@ fn stated<'s>(cx: &Cx<'s>) -> Coll<'s, Ends> {
     });
     latest(relations).flat_map(|(_, v)| {
         let r = &v.value;
-        (!r.deleted).then(|| (r.src_kind, r.src_id.clone(), r.edge, r.dst_kind, r.dst_id.clone()))
+        (!r.deleted).then(|| ((r.src_kind, r.src_id.clone(), r.edge, r.dst_kind, r.dst_id.clone()), Some(v.at)))
     })
 }
 
@@ -128,29 +144,49 @@ pub fn install(cx: &mut Cx<'_>) {
     use EdgeKind::{AuthoredBy, Deploys, LinkedTo, PartOf, ReviewedBy};
     use EntityKind::{Commit, DeploymentEvent, Incident, PullRequest, Ticket};
 
-    let commits = cx.commits().flat_map(|(_, (v, _))| to_person(Commit, &v.value.sha, AuthoredBy, v.value.author));
-    let pulls =
-        cx.pull_requests().flat_map(|(_, v)| to_person(PullRequest, &v.value.pull_request, AuthoredBy, v.value.author));
-    let reviews =
-        cx.reviews().flat_map(|(_, v)| to_person(PullRequest, &v.value.pull_request, ReviewedBy, v.value.reviewer));
-    let deployed = cx
-        .deployments()
-        .map(|(_, v)| (DeploymentEvent, v.value.deployment.clone(), Deploys, Commit, v.value.sha.clone()));
+    let commits = cx.commits().flat_map(|(_, (v, _))| {
+        let c = &v.value;
+        to_person((Commit, &c.sha), AuthoredBy, c.author, c.committed_at)
+    });
+    let pulls = cx.pull_requests().flat_map(|(_, v)| {
+        let p = &v.value;
+        to_person((PullRequest, &p.pull_request), AuthoredBy, p.author, p.created_at)
+    });
+    let reviews = cx.reviews().flat_map(|(_, v)| {
+        let r = &v.value;
+        to_person((PullRequest, &r.pull_request), ReviewedBy, r.reviewer, r.submitted_at)
+    });
+    let deployed = cx.deployments().map(|(_, v)| {
+        let d = &v.value;
+        ((DeploymentEvent, d.deployment.clone(), Deploys, Commit, d.sha.clone()), d.created_at)
+    });
     let parents = cx.tickets().flat_map(|(_, v)| {
         let t = &v.value;
-        t.parent_key.as_ref().map(|parent| (Ticket, t.ticket_key.clone(), PartOf, Ticket, parent.clone()))
+        t.parent_key
+            .as_ref()
+            .map(|parent| ((Ticket, t.ticket_key.clone(), PartOf, Ticket, parent.clone()), t.created_at))
     });
     let incidents = cx.incidents().flat_map(|(_, v)| {
         let i = &v.value;
-        i.ticket_key.as_ref().map(|ticket| (Incident, i.incident.clone(), LinkedTo, Ticket, ticket.clone()))
+        i.ticket_key
+            .as_ref()
+            .map(|ticket| ((Incident, i.incident.clone(), LinkedTo, Ticket, ticket.clone()), i.opened_at))
     });
     let relations = stated(cx);
     let certain = commits.concatenate([pulls, reviews, deployed, parents, incidents, relations]);
     let links = cx.links().filter(|(_, l)| l.confidence_bps >= ASSERTED_BPS).map(|(_, l)| {
-        let band = l.band();
-        row((l.artifact_kind, l.artifact_id, LinkedTo, Ticket, l.ticket_key), band)
+        let (band, since) = (l.band(), Some(l.stated_at));
+        row((l.artifact_kind, l.artifact_id, LinkedTo, Ticket, l.ticket_key), band, since)
     });
-    let certain = certain.map(|ends| (id_of(&ends), ends));
-    let rows = distinct_by_id(certain).map(|ends| row(ends, Band::CERTAIN)).concat(links);
+    let rows = certain
+        .map(|(ends, since)| (id_of(&ends), (since.is_none(), since, ends)))
+        // Values come sorted: the earliest is the first, and one without a clock is last.
+        .reduce_named("Edges", |_, stated, out| {
+            if let Some(((_, since, ends), _)) = stated.first() {
+                out.push(((ends.clone(), *since), 1));
+            }
+        })
+        .map(|(_, (ends, since))| row(ends, Band::CERTAIN, since))
+        .concat(links);
     cx.emit(&VIEW.table, rows);
 }

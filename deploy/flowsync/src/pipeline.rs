@@ -63,6 +63,8 @@ pub struct Progress {
     pub committed: Epoch,
     /// Whether the committed rows are still being loaded: what is served is the committed epoch.
     pub reloading: bool,
+    /// Whether the tables were compared with their recomputation since the start (I6); commits begin then.
+    pub checked: bool,
     /// Rows that differed from their recomputation at the start (I6).
     pub corrected: u64,
     /// Why it does not go on.
@@ -483,6 +485,7 @@ impl Committer {
             Some(to) => self.rebuild(deltas, to)?,
             None => self.reconcile(deltas)?,
         }
+        self.status.set(|p| p.checked = true);
         tracing::info!(epoch = %self.status.get().committed, took = ?started.elapsed(), "the tables are as they should be");
         loop {
             let wait = self
