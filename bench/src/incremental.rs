@@ -159,15 +159,13 @@ impl Running {
     pub fn push(&mut self, signals: Vec<Signal>, epoch: usize) -> Result<Pushed> {
         let mut pushed = Pushed { signals: signals.len() as u64, ..Pushed::default() };
         let mut placed: Vec<Vec<(LogPosition, Signal)>> = Vec::new();
-        let mut offset = self.last;
-        for signal in signals {
-            if placed.last().is_none_or(|e| e.len() == epoch) {
+        for (offset, signal) in (self.last..).zip(signals) {
+            if placed.last().is_none_or(|part| part.len() == epoch) {
                 placed.push(Vec::with_capacity(epoch));
             }
-            if let Some(last) = placed.last_mut() {
-                last.push((LogPosition { partition: 0, offset }, signal));
+            if let Some(part) = placed.last_mut() {
+                part.push((LogPosition { partition: 0, offset }, signal));
             }
-            offset += 1;
         }
         let started = Instant::now();
         for part in placed {

@@ -24,7 +24,7 @@ use std::{
 
 use axum::{
     Json, Router,
-    body::Body,
+    body::{Body, BodyDataStream},
     extract::{ConnectInfo, Path, Request, State},
     http::{HeaderMap, HeaderName, StatusCode, header},
     response::{IntoResponse, Response},
@@ -50,6 +50,11 @@ const INLINE_BYTES_MAX: usize = 64 << 10;
 
 /// What the smallest request is counted as.
 const REQUEST_BYTES_MIN: usize = 4 << 10;
+
+/// What is read of a body that is refused for its size, at most.
+const DISCARDED_BYTES_MAX: usize = 1 << 20;
+/// For how long, at most.
+const DISCARDING_MAX: Duration = Duration::from_secs(1);
 
 /// Reasons that an answer lists; the view `rejects` has all.
 const REASONS_MAX: usize = 20;
@@ -208,7 +213,13 @@ impl Gateway {
             let message = format!("more than {rate} deliveries a second (after {burst} at once) from one sender");
             Refusal::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message).retry_after(wait)
         })?;
-        let bytes = self.announced_bytes(request.headers())?;
+        let bytes = match self.announced_bytes(request.headers()) {
+            Ok(bytes) => bytes,
+            Err(refusal) => {
+                discard(request.into_body().into_data_stream()).await;
+                return Err(refusal);
+            }
+        };
         let Ok(_reserved) = self.in_flight.clone().try_acquire_many_owned(bytes) else {
             metrics::counter!("flowsync_gateway_busy_total", "connector" => name).increment(1);
             let message = format!("{} bytes of deliveries are in flight, the limit", limits.in_flight_bytes_max);
@@ -258,7 +269,10 @@ impl Gateway {
             let mut chunks = body.into_data_stream();
             loop {
                 match chunks.try_next().await {
-                    Ok(Some(chunk)) if out.len() + chunk.len() > limits.body_bytes_max => return Err(self.too_large()),
+                    Ok(Some(chunk)) if out.len() + chunk.len() > limits.body_bytes_max => {
+                        discard(chunks).await;
+                        return Err(self.too_large());
+                    }
                     Ok(Some(chunk)) => out.extend_from_slice(&chunk),
                     Ok(None) => return Ok(out),
                     Err(e) => {
@@ -361,6 +375,19 @@ impl Gateway {
             if error.is_busy() { error.to_string() } else { "the log takes nothing at the moment".to_owned() };
         self.unavailable(code, message)
     }
+}
+
+/// Reads on for a moment, and forgets it: a sender that is cut off while it writes does not get to see the answer.
+async fn discard(mut chunks: BodyDataStream) {
+    let mut left = DISCARDED_BYTES_MAX;
+    let read = async {
+        while let Ok(Some(chunk)) = chunks.try_next().await {
+            let Some(less) = left.checked_sub(chunk.len()) else { break };
+            left = less;
+        }
+    };
+    // Whoever takes longer is cut off.
+    tokio::time::timeout(DISCARDING_MAX, read).await.ok();
 }
 
 /// The headers that are text, names in lower case.
