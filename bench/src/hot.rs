@@ -17,9 +17,9 @@ use crate::{
 
 /// The counts that are kept, by profile.
 const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.json");
-/// More than this many percent above what is kept is a regression. Hashing with random keys, and how long idle workers spin,
-/// move a count by less than half of it.
-const TOLERANCE_PERCENT: f64 = 4.0;
+/// More than this many percent above what is kept is a regression. Hashing with random keys, and how long a worker spins while
+/// it waits on a busy machine, move a count by less than half of it.
+const TOLERANCE_PERCENT: f64 = 8.0;
 /// Signals of a path.
 const SIGNALS: usize = 600;
 
