@@ -279,6 +279,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_damaged_tail_is_cut_off(ends in prop::collection::vec(1..9u64, 1..9), cut: usize, garbage: Vec<u8>) {
+            // A line that was cut just before its end is made whole by one.
+            prop_assume!(garbage.first() != Some(&b'\n'));
             let dir = tempfile::tempdir().unwrap();
             let mut mint = Mint::open(dir.path()).unwrap();
             let mut end = 0;
