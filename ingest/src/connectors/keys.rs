@@ -39,17 +39,22 @@ pub fn branch(name: &str) -> impl Iterator<Item = (String, String)> {
 /// A number with a leading zero, of more than seven digits, or beside a further `.7` or `-7` is none: `kafka 0.8`,
 /// `Kafka 2.0`, `MATH 2012-10-05`. What the strict reader finds in the same text is left out. The rules were chosen by
 /// counting over the histories of Kafka, Maven, Jenkins, Calcite, Commons Lang and Commons Math.
-pub fn tolerant(text: &str) -> impl Iterator<Item = (String, String)> {
-    let mut seen: HashSet<_> = spellings(text).filter(Spelling::is_strict).map(|s| s.key.to_owned()).collect();
-    spellings(text)
-        .filter(move |s| !s.is_strict() && s.is_tolerable())
+pub fn tolerant(text: &str) -> Vec<(String, String)> {
+    let mut found: Vec<_> = spellings(text)
+        .filter(|s| !s.is_strict() && s.is_tolerable())
         .map(|s| {
             let project = s.project.to_ascii_uppercase();
             let key = format!("{project}-{}", s.number);
             (project, key)
         })
-        .filter(move |(_, key)| seen.insert(key.clone()))
-        .take(LIMIT)
+        .collect();
+    // Most texts have none.
+    if !found.is_empty() {
+        let mut seen: HashSet<_> = spellings(text).filter(Spelling::is_strict).map(|s| s.key.to_owned()).collect();
+        found.retain(|(_, key)| seen.insert(key.clone()));
+        found.truncate(LIMIT);
+    }
+    found
 }
 
 /// What people write between project and number instead of a hyphen.
@@ -141,7 +146,9 @@ pub fn mention(out: &mut Parsed<'_>, at: Micros, artifact: (EntityKind, &Text), 
         branch(text).for_each(|(project, key)| state(kind, &project, &key));
     } else {
         strict(text).for_each(|(project, key)| state(kind, project, key));
-        tolerant(text).for_each(|(project, key)| state(EvidenceKind::TolerantKey, &project, &key));
+        for (project, key) in tolerant(text) {
+            state(EvidenceKind::TolerantKey, &project, &key);
+        }
     }
 }
 
@@ -157,7 +164,15 @@ pub(super) fn lead(text: &str, of: impl Fn(char) -> bool) -> (&str, &str) {
 
 /// The runs of digits that end their word.
 pub(super) fn digit_runs(text: &str) -> impl Iterator<Item = (usize, usize)> {
-    runs(text, |c| c.is_ascii_digit()).filter(|(_, end)| !text[*end..].starts_with(in_word))
+    // By bytes: an ASCII digit is never part of another character.
+    let bytes = text.as_bytes();
+    let mut from = 0;
+    let runs = std::iter::from_fn(move || {
+        let start = from + bytes[from..].iter().position(u8::is_ascii_digit)?;
+        from = bytes[start..].iter().position(|b| !b.is_ascii_digit()).map_or(bytes.len(), |n| start + n);
+        Some((start, from))
+    });
+    runs.filter(|(_, end)| !text[*end..].starts_with(in_word))
 }
 
 /// The longest runs of characters of a sort: where each starts and ends.
@@ -203,12 +218,12 @@ mod tests {
     }
 
     fn loose(text: &str) -> String {
-        tolerant(text).map(|(_, key)| key).collect::<Vec<_>>().join(" ")
+        tolerant(text).into_iter().map(|(_, key)| key).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
     fn keys_as_people_spell_them() {
-        assert_eq!(tolerant("shop-12").collect::<Vec<_>>(), [("SHOP".to_owned(), "SHOP-12".to_owned())]);
+        assert_eq!(tolerant("shop-12"), [("SHOP".to_owned(), "SHOP-12".to_owned())]);
         assert_eq!(loose("Jo; shop-1\nShop-2, #shop-3 me/shop-4-basket é,a_b-5"), "SHOP-1 SHOP-2 SHOP-3 SHOP-4 A_B-5");
         assert_eq!(loose("AB 218 [AB 219] AB220 AB - 221 AB- 222"), "AB-218 AB-219 AB-220 AB-221 AB-222");
         assert_eq!(loose("AB:1, AB: 2 (AB #3) AB#4 AB: #5 AB_6"), "AB-1 AB-2 AB-3 AB-4 AB-5 AB-6");
