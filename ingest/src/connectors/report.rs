@@ -126,7 +126,7 @@ impl People {
     pub fn build(same: bool, accounts: &[&str]) -> Result<Self, String> {
         let verb = if same { "same" } else { "different" };
         let [one, other] = accounts else {
-            return Err(format!("`{verb}` needs two accounts: `{verb} ada@example.org github:ada`"));
+            return Err(format!("`{verb}` needs two accounts, such as `{verb} somebody@example.com github:somebody`"));
         };
         let accounts = [Named::read(one)?, Named::read(other)?];
         if accounts[0] == accounts[1] {
