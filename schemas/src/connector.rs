@@ -139,7 +139,7 @@ impl<'a> Parsed<'a> {
         }
         let handle = match account {
             Account::Email(email) => naming::handle(email),
-            Account::Login { login, .. } if !naming::is_opaque(login) => naming::handle(login),
+            Account::Login { source, login } if !naming::is_opaque(source, login) => naming::handle(login),
             // Then the name beside it may be the login that people see, as in Slack.
             Account::Login { .. } if !name.contains(char::is_whitespace) => naming::handle(name),
             Account::Login { .. } => None,
