@@ -99,8 +99,7 @@ fn recompute(site: &Site, steady: Option<f64>, report: &mut Report) -> Result<()
     }
     eprintln!("DuckDB computes every view from the fact tables");
     let model = Model::shipped();
-    let weights: Vec<Value> =
-        model.rows().map(|(kind, w)| json!([kind.word(), w.weight, w.spread, model.prior_millinats])).collect();
+    let weights: Vec<Value> = model.rows().map(|(kind, w, prior)| json!([kind, w.weight, w.spread, prior])).collect();
     let helpers: Vec<Value> =
         views::ORACLE_HELPERS.iter().map(|(name, sql)| json!({ "name": name, "sql": sql })).collect();
     let all: Vec<Value> = views::ALL

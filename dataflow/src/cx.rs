@@ -10,8 +10,9 @@ use differential_dataflow::input::Input;
 use flowsync_schemas::{
     Fact, FactBody, Record, Row, TableSpec,
     fact::{
-        AccountFact, ActivityFact, CommitFact, DeploymentFact, IncidentFact, MentionFact, PullRequestFact, RejectFact,
-        RelationFact, ReportFact, ReviewFact, SettingFact, SignalFact, TicketFact, TraceFact,
+        AccountFact, ActivityFact, CommitFact, DeploymentFact, IdentityFact, IncidentFact, MentionFact,
+        PullRequestFact, RejectFact, RelationFact, ReportFact, ReviewFact, SettingFact, SignalFact, TicketFact,
+        TraceFact,
     },
     model::Model,
 };
@@ -106,6 +107,7 @@ inputs! {
     activities: Activity(ActivityFact),
     reports: Report(ReportFact),
     settings: Setting(SettingFact),
+    identities: Identity(IdentityFact),
 }
 
 /// Changed rows on their way out: table, row, epoch, difference.
@@ -138,6 +140,7 @@ pub struct Cx<'s> {
     /// The confidence model.
     pub model: Rc<Model>,
     shared: Shared<'s>,
+    activity_by_person: Option<views::activity::ByPerson<'s>>,
     outbox: Outbox,
     probe: Handle<u64>,
 }
@@ -145,7 +148,17 @@ pub struct Cx<'s> {
 impl<'s> Cx<'s> {
     /// A context whose rows go to `outbox`; `probe` passes a time when all rows of it have gone there.
     pub fn new(facts: Facts<'s>, model: Model, outbox: Outbox, probe: Handle<u64>) -> Self {
-        Self { facts, model: Rc::new(model), shared: Shared::default(), outbox, probe }
+        Self { facts, model: Rc::new(model), shared: Shared::default(), activity_by_person: None, outbox, probe }
+    }
+
+    /// Activity by account, arranged.
+    pub fn activity_by_person(&mut self) -> views::activity::ByPerson<'s> {
+        if let Some(built) = &self.activity_by_person {
+            return built.clone();
+        }
+        let built = views::activity::by_person(self);
+        self.activity_by_person = Some(built.clone());
+        built
     }
 
     /// Sends rows to a table.
@@ -201,6 +214,16 @@ shared! {
     ticket_status: views::ticket_status::TicketStatusRow = views::ticket_status::define,
     /// Activity rows.
     activity: views::activity::ActivityRow = views::activity::define,
+    /// What tools say of accounts, each thing once.
+    accounts: flowsync_schemas::fact::AccountFact = views::people::accounts,
+    /// Accounts of which some tool says that they are no human's.
+    bots: flowsync_schemas::PersonId = views::people::bots,
+    /// Statements on accounts in force, by the two accounts.
+    identity_statements: views::identity_evidence::Statement = views::identity_evidence::statements,
+    /// Evidence that two accounts are one person's, or not.
+    identity_evidence: views::identity_evidence::IdentityEvidenceRow = views::identity_evidence::define,
+    /// Accounts and the person they belong to.
+    identities: views::identities::IdentityRow = views::identities::define,
     /// Effort rows.
     effort: views::effort::EffortRow = views::effort::define,
 }

@@ -44,7 +44,7 @@ const MODEL: &[ColumnSpec] = &[
     column("kind", ColumnKind::Text, "Kind of evidence."),
     column("weight", ColumnKind::Int, "Log-odds, thousandths of a nat."),
     column("spread", ColumnKind::Int, "Standard deviation of the weight, thousandths of a nat."),
-    column("prior", ColumnKind::Int, "Prior log-odds, thousandths of a nat; the same in every row."),
+    column("prior", ColumnKind::Int, "Prior log-odds of the claims that the kind speaks for, thousandths of a nat."),
 ];
 
 const TABLES: &[ColumnSpec] = &[
@@ -98,8 +98,8 @@ fn text(text: impl Into<Arc<str>>) -> Value {
 }
 
 fn model_rows(model: &Model) -> Vec<Row> {
-    let row = |(kind, w): (flowsync_schemas::fact::EvidenceKind, flowsync_schemas::model::Weight)| -> Row {
-        [text(kind.word()), Value::Int(w.weight), Value::Int(w.spread), Value::Int(model.prior_millinats)].into()
+    let row = |(kind, w, prior): (&str, flowsync_schemas::model::Weight, i64)| -> Row {
+        [text(kind), Value::Int(w.weight), Value::Int(w.spread), Value::Int(prior)].into()
     };
     model.rows().map(row).collect()
 }

@@ -1,8 +1,9 @@
 //! What a connector says of itself, and what it says of a signal.
 
 use crate::{
-    fact::{Fact, FactBody},
-    id::{Account, PersonId, Pseudonymizer, SignalId},
+    fact::{AccountFact, Fact, FactBody},
+    id::{Account, PersonId, Pseudonymizer, SignalId, TokenKind},
+    naming,
     record::Text,
     time::Micros,
 };
@@ -85,20 +86,121 @@ impl<'a> Parsed<'a> {
         self.rejections.push(Rejection { reason: reason.into() });
     }
 
+    /// The pseudonym of an account that somebody speaks of: nothing is stated of it.
+    pub fn pseudonym(&self, account: &Account<'_>) -> PersonId {
+        self.people.person(account)
+    }
+
     /// The pseudonym of an account. Also states the account as a fact and its name to the vault.
     pub fn person(&mut self, at: Micros, source: &str, account: &Account<'_>, name: &str, bot: bool) -> PersonId {
+        self.person_also(at, source, account, None, name, bot)
+    }
+
+    /// As [`Parsed::person`], of a person whom the same record of the tool gives a second account. Both are stated, and that
+    /// they are one person's. An address that GitHub made up names its login by itself.
+    pub fn person_also(
+        &mut self,
+        at: Micros,
+        source: &str,
+        account: &Account<'_>,
+        also: Option<Account<'_>>,
+        name: &str,
+        bot: bool,
+    ) -> PersonId {
+        let also = also.or_else(|| match account {
+            Account::Email(email) => {
+                naming::noreply_login(email).map(|login| Account::Login { source: "github", login })
+            }
+            Account::Login { .. } => None,
+        });
+        let same_as = also.map(|also| self.account(at, source, &also, None, name, bot));
+        self.account(at, source, account, same_as, name, bot)
+    }
+
+    fn account(
+        &mut self,
+        at: Micros,
+        source: &str,
+        account: &Account<'_>,
+        same_as: Option<PersonId>,
+        name: &str,
+        bot: bool,
+    ) -> PersonId {
         let person = self.people.person(account);
-        let (kind, text) = match account {
-            Account::Email(email) => ("email", email.trim().to_lowercase()),
-            Account::Login { source, login } => ("login", format!("{source}:{login}")),
+        let name = name.trim();
+        let (kind, source, text) = match account {
+            Account::Email(email) => ("email", source, email.trim().to_lowercase()),
+            Account::Login { source, login } => ("login", *source, format!("{source}:{login}")),
         };
-        let name = if name.trim().is_empty() { text.as_str() } else { name.trim() };
-        let claim = NameClaim { person, name: name.to_owned(), account: text.clone() };
+        let shown = if name.is_empty() { text.as_str() } else { name };
+        let claim = NameClaim { person, name: shown.to_owned(), account: text.clone() };
         if !self.names.contains(&claim) {
             self.names.push(claim);
         }
-        let body = crate::fact::AccountFact { person, source: source.into(), kind: kind.into(), bot };
+        let handle = match account {
+            Account::Email(email) => naming::handle(email),
+            Account::Login { source, login } if !naming::is_opaque(source, login) => naming::handle(login),
+            // Then the name beside it may be the login that people see, as in Slack.
+            Account::Login { .. } if !name.contains(char::is_whitespace) => naming::handle(name),
+            Account::Login { .. } => None,
+        };
+        let body = AccountFact {
+            person,
+            source: source.into(),
+            kind: kind.into(),
+            bot,
+            name: naming::name(name).map(|name| self.people.token(TokenKind::Name, &name)),
+            handle: handle.map(|handle| self.people.token(TokenKind::Handle, &handle)),
+            same_as: same_as.filter(|other| *other != person),
+        };
         self.fact(at, FactBody::Account(body));
         person
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Accounts as they were stated: kind, source, whether they have name and handle, whether they are tied to another.
+    fn stated(f: impl FnOnce(&mut Parsed<'_>) -> PersonId) -> Vec<(String, String, bool, bool, bool)> {
+        let people = Pseudonymizer::new(&[7; 32]);
+        let mut out = Parsed::new(SignalId(1), &people);
+        f(&mut out);
+        let of = |fact: Fact| match fact.body {
+            FactBody::Account(a) => {
+                (a.kind.to_string(), a.source.to_string(), a.name.is_some(), a.handle.is_some(), a.same_as.is_some())
+            }
+            other => panic!("{other:?}"),
+        };
+        out.finish().facts.into_iter().map(of).collect()
+    }
+
+    fn row(kind: &str, source: &str, name: bool, handle: bool, tied: bool) -> (String, String, bool, bool, bool) {
+        (kind.into(), source.into(), name, handle, tied)
+    }
+
+    #[test]
+    fn an_account_has_what_can_be_compared() {
+        let mail = Account::Email("ada.l@example.org");
+        let of = |name| stated(|out| out.person(Micros(1), "git", &mail, name, false));
+        assert_eq!(of("Ada Lovelace"), [row("email", "git", true, true, false)]);
+        assert_eq!(of("ada"), [row("email", "git", false, true, false)]);
+        let slack = Account::Login { source: "slack", login: "U024BE7LH" };
+        let of = |name| stated(|out| out.person(Micros(1), "slack", &slack, name, false));
+        assert_eq!(of("ada.lovelace"), [row("login", "slack", false, true, false)]);
+        assert_eq!(of("Ada Lovelace"), [row("login", "slack", true, false, false)]);
+        assert_eq!(of(""), [row("login", "slack", false, false, false)]);
+    }
+
+    #[test]
+    fn a_second_account_of_the_same_record_is_stated_and_tied() {
+        let mail = Account::Email("ada@example.org");
+        let login = Account::Login { source: "github", login: "ada-l" };
+        let both = stated(|out| out.person_also(Micros(1), "github", &mail, Some(login), "Ada Lovelace", false));
+        assert_eq!(both, [row("login", "github", true, true, false), row("email", "github", true, false, true)]);
+        let noreply = Account::Email("7+ada-l@users.noreply.github.com");
+        let both = stated(|out| out.person(Micros(1), "git", &noreply, "Ada Lovelace", false));
+        assert_eq!(both, [row("login", "github", true, true, false), row("email", "git", true, true, true)]);
     }
 }

@@ -5,7 +5,7 @@
 //! Native ids are those of the tool, so that a reader of the tables can find the thing in the tool.
 
 use crate::{
-    id::{EntityKind, PersonId, SignalId},
+    id::{EntityKind, PersonId, SignalId, Token},
     record::{ColumnKind, ColumnSpec, Record, RecordError, Row, Text, Value},
     time::Micros,
     view::{Birth, TableSpec},
@@ -268,12 +268,18 @@ pub struct SprintFact {
 pub struct AccountFact {
     /// Pseudonym.
     pub person: PersonId,
-    /// The connector that saw it.
+    /// The connector that saw it; of a login the tool whose login it is.
     pub source: Text,
     /// `email` or `login`.
     pub kind: Text,
     /// Whether the tool says that it is no human.
     pub bot: bool,
+    /// Token of the name shown beside it, where that can be a person's.
+    pub name: Option<Token>,
+    /// Token of the login, or of the address before the `@`, where it can be a person's own.
+    pub handle: Option<Token>,
+    /// Another account that the same record of the tool gives to the same person.
+    pub same_as: Option<PersonId>,
 }
 
 /// A ticket key found in an artifact. Holds as long as the version of the artifact that its signal states.
@@ -365,6 +371,19 @@ pub struct ReportFact {
     pub artifact_id: Option<Text>,
     /// Environment that was deployed to.
     pub environment: Option<Text>,
+}
+
+/// What a person says of two accounts. Of one reporter on two accounts, in either order, the latest holds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, Record)]
+pub struct IdentityFact {
+    /// Who says it.
+    pub reporter: PersonId,
+    /// The account named first: where they are different people's, the one that is taken out.
+    pub person: PersonId,
+    /// The other account.
+    pub other: PersonId,
+    /// Whether they are one person's.
+    pub same: bool,
 }
 
 /// One setting, as of one version. Settings are signals, so that a result can be reproduced (I3, I7).
@@ -544,13 +563,14 @@ fact_kinds! {
     Release(ReleaseFact) = "fact_releases" version 1, "Versions of releases.";
     Ref(RefFact) = "fact_refs" version 1, "Versions of branches and tags.";
     Sprint(SprintFact) = "fact_sprints" version 1, "Versions of sprints.";
-    Account(AccountFact) = "fact_accounts" version 1, "Accounts that signals name, by pseudonym.";
+    Account(AccountFact) = "fact_accounts" version 2, "Accounts that signals name, by pseudonym.";
     Mention(MentionFact) = "fact_mentions" version 1, "Ticket keys found in artifacts.";
     Trace(TraceFact) = "fact_traces" version 1, "What commit messages say of other things.";
     Relation(RelationFact) = "fact_relations" version 1, "Relations that tools state.";
     Activity(ActivityFact) = "fact_activities" version 1, "Dated actions of persons.";
     Report(ReportFact) = "fact_reports" version 1, "What persons reported by hand.";
     Setting(SettingFact) = "fact_settings" version 1, "Settings: known projects, rates, policy rules.";
+    Identity(IdentityFact) = "fact_identities" version 1, "What persons say of two accounts: one person's, or not.";
 }
 
 /// The table of signals.

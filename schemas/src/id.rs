@@ -186,6 +186,20 @@ hex_id! {
     PersonId
 }
 
+hex_id! {
+    /// A name or login under the tenant's key, cut to 128 bits: two accounts can be compared by it, and it names nobody (I8).
+    Token
+}
+
+/// What a [`Token`] is made of. Tokens of different kinds never equal one another, nor a [`PersonId`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenKind {
+    /// A display name, as [`crate::naming::name`] gives it.
+    Name,
+    /// A login or local part, as [`crate::naming::handle`] gives it.
+    Handle,
+}
+
 /// Makes pseudonyms under the tenant's key. A bare hash would be reversed by a list of e-mail addresses.
 #[derive(Clone)]
 pub struct Pseudonymizer {
@@ -221,11 +235,27 @@ impl Pseudonymizer {
                 mac.update(login.as_bytes());
             }
         }
-        let digest = mac.finalize().into_bytes();
-        let mut half = [0u8; 16];
-        half.copy_from_slice(&digest[..16]);
-        PersonId(u128::from_be_bytes(half))
+        PersonId(cut(mac))
     }
+
+    /// The token of a text that was made comparable: see [`crate::naming`].
+    pub fn token(&self, kind: TokenKind, text: &str) -> Token {
+        let mut mac = self.keyed.clone();
+        mac.update(match kind {
+            TokenKind::Name => b"name\0",
+            TokenKind::Handle => b"handle\0",
+        });
+        mac.update(text.as_bytes());
+        Token(cut(mac))
+    }
+}
+
+/// The first 128 bits of what was fed.
+fn cut(mac: Hmac<Sha256>) -> u128 {
+    let digest = mac.finalize().into_bytes();
+    let mut half = [0u8; 16];
+    half.copy_from_slice(&digest[..16]);
+    u128::from_be_bytes(half)
 }
 
 /// How a tool names a person.
@@ -266,5 +296,8 @@ mod tests {
         assert_eq!(one.person(&mail), one.person(&Account::Email("ada@example.org ")));
         assert_ne!(one.person(&mail), two.person(&mail));
         assert!(!format!("{one:?}").contains('1'));
+        let name = one.token(TokenKind::Name, "ada lovelace");
+        assert_ne!(name, two.token(TokenKind::Name, "ada lovelace"));
+        assert_ne!(name, one.token(TokenKind::Handle, "ada lovelace"));
     }
 }

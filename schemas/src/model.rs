@@ -1,10 +1,14 @@
 //! The confidence model: one documented file of weights, and the arithmetic from evidence to a band.
 //!
-//! Oracles compute the same in SQL over the table `model` (kind, weight, spread, prior): see [`Model::rows`].
+//! Two sorts of claims have a prior and weights of their own: that an artifact belongs to a ticket ([`EvidenceKind`]), and
+//! that two accounts are one person's ([`IdentityKind`]). Oracles compute the same in SQL over the table `model` (kind,
+//! weight, spread, and the prior of the claims that the kind speaks for): see [`Model::rows`].
+
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::fact::EvidenceKind;
+use crate::fact::{EvidenceKind, IdentityKind};
 
 /// The model that is shipped.
 pub const DEFAULT: &str = include_str!("../model/default.toml");
@@ -18,14 +22,17 @@ pub struct Weight {
     pub spread: i64,
 }
 
-/// A model: prior and weights.
+/// A model: priors and weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
     /// Name of the model, kept with every commit.
     pub name: String,
-    /// Prior log-odds, thousandths of a nat.
+    /// Prior log-odds that an artifact belongs to a ticket, thousandths of a nat.
     pub prior_millinats: i64,
+    /// Prior log-odds that two accounts are one person's, thousandths of a nat.
+    pub identity_prior_millinats: i64,
     weights: Vec<Weight>,
+    identity_weights: Vec<Weight>,
 }
 
 /// A model file that cannot be used.
@@ -40,7 +47,7 @@ pub enum ModelError {
 }
 
 /// A probability and its band, in basis points.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, Deserialize)]
 pub struct Band {
     /// Probability.
     pub confidence_bps: i64,
@@ -53,6 +60,16 @@ pub struct Band {
 impl Band {
     /// What needs no inference: stated by the tool that owns it.
     pub const CERTAIN: Band = Band { confidence_bps: 10_000, low_bps: 10_000, high_bps: 10_000 };
+
+    /// Of log-odds in thousandths of a nat, with one standard deviation to either side.
+    fn of(log_odds: i64, variance: i64) -> Self {
+        let spread = (variance as f64).sqrt().floor() as i64;
+        Band {
+            confidence_bps: probability_bps(log_odds),
+            low_bps: probability_bps(log_odds - spread),
+            high_bps: probability_bps(log_odds + spread),
+        }
+    }
 }
 
 impl Model {
@@ -66,20 +83,23 @@ impl Model {
         struct File {
             name: String,
             prior_millinats: i64,
-            weights: std::collections::BTreeMap<String, Weight>,
+            weights: BTreeMap<String, Weight>,
+            identity: Identity,
+        }
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Identity {
+            prior_millinats: i64,
+            weights: BTreeMap<String, Weight>,
         }
         let file: File = toml::from_str(text)?;
-        let mut weights = Vec::new();
-        for kind in EvidenceKind::ALL {
-            match file.weights.get(kind.word()) {
-                Some(w) => weights.push(*w),
-                None => return Err(ModelError::Kinds(format!("{kind} is missing"))),
-            }
-        }
-        if let Some(odd) = file.weights.keys().find(|k| k.parse::<EvidenceKind>().is_err()) {
-            return Err(ModelError::Kinds(format!("{odd} is unknown")));
-        }
-        Ok(Self { name: file.name, prior_millinats: file.prior_millinats, weights })
+        Ok(Self {
+            name: file.name,
+            prior_millinats: file.prior_millinats,
+            identity_prior_millinats: file.identity.prior_millinats,
+            weights: in_order(EvidenceKind::ALL.iter().map(|k| k.word()), file.weights)?,
+            identity_weights: in_order(IdentityKind::ALL.iter().map(|k| k.word()), file.identity.weights)?,
+        })
     }
 
     /// The shipped model.
@@ -93,20 +113,40 @@ impl Model {
         self.weights[kind as usize]
     }
 
-    /// Every kind with its weight.
-    pub fn rows(&self) -> impl Iterator<Item = (EvidenceKind, Weight)> + '_ {
-        EvidenceKind::ALL.iter().map(|k| (*k, self.weight(*k)))
+    /// Weight of a kind of evidence on two accounts.
+    pub fn identity_weight(&self, kind: IdentityKind) -> Weight {
+        self.identity_weights[kind as usize]
     }
 
-    /// The band of a sum of weights and a sum of squared spreads (prior not yet added).
+    /// Every kind of evidence on every sort of claim: its word, its weight, and the prior of such claims.
+    pub fn rows(&self) -> impl Iterator<Item = (&'static str, Weight, i64)> + '_ {
+        let links = EvidenceKind::ALL.iter().map(|k| (k.word(), self.weight(*k), self.prior_millinats));
+        let identities =
+            IdentityKind::ALL.iter().map(|k| (k.word(), self.identity_weight(*k), self.identity_prior_millinats));
+        links.chain(identities)
+    }
+
+    /// The band of a link: a sum of weights and a sum of squared spreads (prior not yet added).
     pub fn band(&self, weight_sum: i64, variance_sum: i64) -> Band {
-        let log_odds = self.prior_millinats + weight_sum;
-        let spread = (variance_sum as f64).sqrt().floor() as i64;
-        Band {
-            confidence_bps: probability_bps(log_odds),
-            low_bps: probability_bps(log_odds - spread),
-            high_bps: probability_bps(log_odds + spread),
-        }
+        Band::of(self.prior_millinats + weight_sum, variance_sum)
+    }
+
+    /// The band of two accounts being one person's: as [`Model::band`].
+    pub fn identity_band(&self, weight_sum: i64, variance_sum: i64) -> Band {
+        Band::of(self.identity_prior_millinats + weight_sum, variance_sum)
+    }
+}
+
+/// The weights in the order of the kinds: each named once, and no others.
+fn in_order(
+    kinds: impl Iterator<Item = &'static str>,
+    mut named: BTreeMap<String, Weight>,
+) -> Result<Vec<Weight>, ModelError> {
+    let missing = |kind| ModelError::Kinds(format!("{kind} is missing"));
+    let weights = kinds.map(|kind| named.remove(kind).ok_or_else(|| missing(kind))).collect::<Result<_, _>>()?;
+    match named.into_keys().next() {
+        Some(odd) => Err(ModelError::Kinds(format!("{odd} is unknown"))),
+        None => Ok(weights),
     }
 }
 
@@ -137,7 +177,46 @@ mod tests {
     fn a_model_must_be_complete() {
         let short = "name = \"x\"\nprior_millinats = 0\n[weights]\nbranch_key = { weight = 1, spread = 1 }\n";
         assert!(Model::parse(short).is_err());
-        let odd = DEFAULT.replace("[weights]", "[weights]\nastrology = { weight = 1, spread = 1 }");
-        assert!(Model::parse(&odd).expect_err("unknown kind").to_string().contains("astrology"));
+        for table in ["[weights]", "[identity.weights]"] {
+            let odd =
+                DEFAULT.replace(&format!("\n{table}"), &format!("\n{table}\nastrology = {{ weight = 1, spread = 1 }}"));
+            assert!(Model::parse(&odd).expect_err("unknown kind").to_string().contains("astrology"), "{table}");
+        }
+        let short = DEFAULT.replace("same_name ", "# same_name ");
+        assert!(Model::parse(&short).expect_err("a kind is missing").to_string().contains("same_name"));
+    }
+
+    #[test]
+    fn kinds_of_all_claims_have_words_of_their_own() {
+        let rows: Vec<_> = Model::shipped().rows().map(|(kind, ..)| kind).collect();
+        let words: std::collections::BTreeSet<_> = rows.iter().collect();
+        assert_eq!(words.len(), rows.len());
+    }
+
+    #[test]
+    fn which_reasons_together_make_one_person() {
+        use IdentityKind::{SameHandle, SameName, SameRecord, SameSource, SameWork, StatedSame};
+        let model = Model::shipped();
+        let sure = |kinds: &[IdentityKind]| {
+            let weights = || kinds.iter().map(|k| model.identity_weight(*k));
+            let band = model.identity_band(weights().map(|w| w.weight).sum(), weights().map(|w| w.spread.pow(2)).sum());
+            band.confidence_bps >= 8_000
+        };
+        for enough in [
+            &[SameRecord][..],
+            &[StatedSame],
+            &[StatedSame, SameSource],
+            &[SameName, SameHandle],
+            &[SameName, SameWork],
+            &[SameHandle, SameWork],
+        ] {
+            assert!(sure(enough), "{enough:?}");
+        }
+        // Homonyms exist; so do two people who took the same login.
+        for short in
+            [&[SameName][..], &[SameHandle], &[SameName, SameHandle, SameSource], &[SameName, SameWork, SameSource]]
+        {
+            assert!(!sure(short), "{short:?}");
+        }
     }
 }

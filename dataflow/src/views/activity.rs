@@ -6,9 +6,16 @@
 //! An action weighs points by its kind. An action on a ticket counts for that ticket. An action on an artifact is divided
 //! over the artifact's tickets by the confidence of the links; what no link claims stays with the ticket `''`. So the points
 //! of an action are never counted twice, and never lost. Sums are carried in the diff.
+//!
+//! `person` is the account that acted, not the person behind it (`identities`): a merge of two accounts must not rewrite
+//! every row that names one. `effort` goes by person.
 
 use std::sync::Arc;
 
+use differential_dataflow::{
+    operators::arrange::{Arranged, TraceAgent},
+    trace::implementations::ValSpine,
+};
 use flowsync_schemas::{
     Birth, Day, EntityId, EntityKind, PersonId, Record, TableSpec, Text, ViewSpec,
     fact::{ActivityKind, TraceKind, Verb},
@@ -314,6 +321,22 @@ pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, ActivityRow> {
             high_millipoints: high,
         },
     )
+}
+
+/// What an account did: day, ticket, kind; points expected, low, high.
+pub type Deed = (Day, Text, ActivityKind, (i64, i64, i64));
+
+/// The activity by account.
+pub type ByPerson<'s> = Arranged<'s, TraceAgent<ValSpine<PersonId, Deed, u64, isize>>>;
+
+/// The activity, arranged by account once for all who join it.
+pub fn by_person<'s>(cx: &mut Cx<'s>) -> ByPerson<'s> {
+    cx.activity()
+        .map(|a| {
+            let points = (a.millipoints, a.low_millipoints, a.high_millipoints);
+            (a.person, (a.day, a.ticket_key, a.kind, points))
+        })
+        .arrange_by_key_named("ActivityByPerson")
 }
 
 /// A report about work, not about a link.

@@ -19,7 +19,7 @@ use crate::{
 pub static VIEW: ViewSpec = ViewSpec {
     table: TableSpec {
         name: "capitalization",
-        version: 1,
+        version: 2,
         key: &["period", "project", "cost_centre", "classification", "currency"],
         columns: || CapitalizationRow::COLUMNS.to_vec(),
         birth: Birth::Timeless,
@@ -31,7 +31,8 @@ pub static VIEW: ViewSpec = ViewSpec {
           where to_char(f.day, '%Y-%m') = $1 and e.project = $2 and $3 is not null and $4 is not null and $5 is not null
           union
           select a.signal, a.acted_at, a.subject_id, a.kind from fact_activities a
-          join effort f on f.ticket_key = a.subject_id and f.day = cast(a.acted_at as date) and f.person = a.person
+          join identities i on i.person = a.person
+          join effort f on f.ticket_key = a.subject_id and f.day = cast(a.acted_at as date) and f.person = i.identity
           where to_char(f.day, '%Y-%m') = $1 and regexp_replace(a.subject_id, '[-#][0-9]+$', '') = $2
           union
           select s.signal, s.at, s.key, s.name from fact_settings s
@@ -105,7 +106,7 @@ pub struct CapitalizationRow {
     /// Tickets worked on.
     #[unit = "tickets"]
     pub ticket_count: i64,
-    /// People who worked.
+    /// People who worked, each counted once by however many accounts.
     #[unit = "people"]
     pub person_count: i64,
 }

@@ -1,24 +1,22 @@
 //! How is a person's working day divided over tickets?
 //!
-//! Grain: one row a person, a UTC day and a ticket. Key: `person, day, ticket_key`. Inputs: `activity`, without bots. The
-//! shares of a person-day are proportional to its points and sum to exactly 1,000,000 (largest remainders, then the smaller
-//! key); work without a known ticket is the ticket `''`.
+//! Grain: one row a person, a UTC day and a ticket. Key: `person, day, ticket_key`. Inputs: `activity`, without bots, and
+//! `identities`: a person has one working day, by however many accounts. The shares of a person-day are proportional to its
+//! points and sum to exactly 1,000,000 (largest remainders, then the smaller key); work without a known ticket is the ticket
+//! `''`.
 
 use std::collections::BTreeMap;
 
 use flowsync_schemas::{Birth, Day, PersonId, Record, TableSpec, Text, ViewSpec};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    cx::Cx,
-    ops::{Coll, distinct},
-};
+use crate::{cx::Cx, ops::Coll, views::activity::Deed};
 
 /// The view.
 pub static VIEW: ViewSpec = ViewSpec {
     table: TableSpec {
         name: "effort",
-        version: 1,
+        version: 2,
         key: &["person", "day", "ticket_key"],
         columns: || EffortRow::COLUMNS.to_vec(),
         birth: Birth::Dated("day"),
@@ -26,9 +24,11 @@ pub static VIEW: ViewSpec = ViewSpec {
     },
     oracle: "
         with points as (
-            select person, day, ticket_key, sum(millipoints) as p, sum(low_millipoints) as l, sum(high_millipoints) as h
-            from activity where person not in (select person from people where bot)
-            group by person, day, ticket_key
+            select coalesce(i.identity, a.person) as person, day, ticket_key, sum(millipoints) as p,
+                   sum(low_millipoints) as l, sum(high_millipoints) as h
+            from activity a left join identities i on a.person = i.person
+            where a.person not in (select person from people where bot)
+            group by coalesce(i.identity, a.person), day, ticket_key
         ),
         totals as (
             select *, sum(p) over (partition by person, day) as total from points where p > 0
@@ -48,21 +48,21 @@ pub static VIEW: ViewSpec = ViewSpec {
         from shares",
     why: "select c.signal, c.authored_at as at, 'commit' as what from commits c
           left join links l on l.artifact_kind = 'Commit' and l.artifact_id = c.sha and l.confidence_bps >= 5000
-          where c.author = $1 and cast(c.authored_at as date) = $2 and (coalesce(l.ticket_key, '') = $3 or $3 = '')
+          where c.author in (select person from identities where identity = $1) and cast(c.authored_at as date) = $2 and (coalesce(l.ticket_key, '') = $3 or $3 = '')
           union all
           select p.signal, p.created_at, 'pull_request' from pull_requests p
           left join links l on l.artifact_kind = 'PullRequest' and l.artifact_id = p.pull_request and l.confidence_bps >= 5000
-          where p.author = $1 and cast(p.created_at as date) = $2 and (coalesce(l.ticket_key, '') = $3 or $3 = '')
+          where p.author in (select person from identities where identity = $1) and cast(p.created_at as date) = $2 and (coalesce(l.ticket_key, '') = $3 or $3 = '')
           union all
           select r.signal, r.submitted_at, 'review' from reviews r
           left join links l on l.artifact_kind = 'PullRequest' and l.artifact_id = r.pull_request and l.confidence_bps >= 5000
-          where r.reviewer = $1 and cast(r.submitted_at as date) = $2 and (coalesce(l.ticket_key, '') = $3 or $3 = '')
+          where r.reviewer in (select person from identities where identity = $1) and cast(r.submitted_at as date) = $2 and (coalesce(l.ticket_key, '') = $3 or $3 = '')
           union all
           select a.signal, a.acted_at, a.kind from fact_activities a
-          where a.person = $1 and cast(a.acted_at as date) = $2 and (a.subject_id = $3 or a.subject_kind <> 'Ticket')
+          where a.person in (select person from identities where identity = $1) and cast(a.acted_at as date) = $2 and (a.subject_id = $3 or a.subject_kind <> 'Ticket')
           union all
           select p.signal, p.at, p.verb from fact_reports p
-          where p.person = $1 and cast(p.at as date) = $2 and p.ticket_key = $3",
+          where p.person in (select person from identities where identity = $1) and cast(p.at as date) = $2 and p.ticket_key = $3",
 };
 
 /// A whole person-day, in millionths.
@@ -71,7 +71,7 @@ pub const WHOLE_PPM: i64 = 1_000_000;
 /// One person, day and ticket.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Record)]
 pub struct EffortRow {
-    /// Whose day, by pseudonym.
+    /// Whose day: the person's identity, a pseudonym of one of their accounts.
     pub person: PersonId,
     /// Which UTC day.
     pub day: Day,
@@ -115,21 +115,32 @@ fn divide(points: &BTreeMap<&Text, (i64, i64, i64)>) -> Vec<(Text, i64, i64, i64
         .collect()
 }
 
+/// Activity under the person's identity, without that of bots.
+fn by_identity<'s>(cx: &mut Cx<'s>) -> Coll<'s, (PersonId, Deed)> {
+    // Few accounts go by another id, or by none: only their activity is looked at twice.
+    let bots = cx.bots().map(|bot| (bot, None));
+    let merged = cx.identities().filter(|i| i.identity != i.person).map(|i| (i.person, Some(i.identity)));
+    let by_person = cx.activity_by_person();
+    let all = by_person.clone().as_collection(|person, deed| (*person, deed.clone()));
+    let others = by_person
+        .join_core(bots.concat(merged).arrange_by_key_named("Identities"), |person, deed, identity| {
+            [(*person, *identity, deed.clone())]
+        });
+    let gone = others.clone().map(|(person, _, deed)| (person, deed)).negate();
+    all.concat(gone).concat(others.flat_map(|(_, identity, deed)| identity.map(|identity| (identity, deed))))
+}
+
 /// The effort.
 pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, EffortRow> {
-    let bots = cx.facts.accounts.clone().filter(|v| v.value.bot).map(|v| v.value.person);
-    cx.activity()
-        .map(|a| {
-            let points = (a.millipoints, a.low_millipoints, a.high_millipoints);
-            (a.person, (a.day, a.ticket_key, a.kind, points))
-        })
-        .antijoin(distinct(bots))
+    by_identity(cx)
         .map(|(person, (day, ticket, kind, points))| ((person, day), (ticket, kind, points)))
         .reduce_named("Effort", |_, activity, out| {
             let mut points: BTreeMap<&Text, (i64, i64, i64)> = BTreeMap::new();
-            for ((ticket, _, (p, low, high)), _) in activity {
+            for ((ticket, _, (p, low, high)), accounts) in activity {
+                // Two accounts of a person can have done the same.
+                let n = *accounts as i64;
                 let sum = points.entry(ticket).or_default();
-                *sum = (sum.0 + p, sum.1 + low, sum.2 + high);
+                *sum = (sum.0 + n * p, sum.1 + n * low, sum.2 + n * high);
             }
             out.extend(divide(&points).into_iter().map(|share| (share, 1)));
         })

@@ -34,7 +34,7 @@ pub static VIEW: ViewSpec = ViewSpec {
                    count(*) filter (where kind in ('manual_report', 'confirmed', 'rejected')) as manual_count
             from evidence group by artifact_kind, artifact_id, ticket_key
         ),
-        odds as (select s.*, weight + (select min(prior) from model) as x from sums s)
+        odds as (select s.*, weight + (select min(prior) from model where kind = 'confirmed') as x from sums s)
         select artifact_kind, artifact_id, ticket_key, project,
                cast(round(10000.0 / (1.0 + exp(cast(-x as double) / 1000.0))) as bigint) as confidence_bps,
                cast(round(10000.0 / (1.0 + exp(cast(-(x - spread) as double) / 1000.0))) as bigint) as low_bps,

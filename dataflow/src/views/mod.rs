@@ -16,6 +16,8 @@ pub mod digest_items;
 pub mod edges;
 pub mod effort;
 pub mod evidence;
+pub mod identities;
+pub mod identity_evidence;
 pub mod incidents;
 pub mod integration_health;
 pub mod links;
@@ -42,8 +44,8 @@ macro_rules! list {
 }
 
 list! {
-    activity, capitalization, commits, deployments, digest_items, edges, effort, evidence, incidents,
-    integration_health, links, people, pull_requests, rejects, reviews, ticket_status, tickets,
+    activity, capitalization, commits, deployments, digest_items, edges, effort, evidence, identities,
+    identity_evidence, incidents, integration_health, links, people, pull_requests, rejects, reviews, ticket_status, tickets,
 }
 
 /// Collections that several oracles read and that are no views, as SQL over the fact tables.
@@ -134,6 +136,15 @@ pub static ORACLE_HELPERS: &[(&str, &str)] = &[
          left join ticket_names n on t.target = n.name
          join known_projects p on coalesce(n.project, regexp_replace(t.target, '[-#][0-9]+$', '')) = p.project
          where t.kind in ('worklog', 'comment', 'start', 'done')",
+    ),
+    (
+        "identity_statements_in_force",
+        "select * from (
+            select *, row_number() over (
+                partition by reporter, least(person, other), greatest(person, other)
+                order by at desc, signal desc, seq desc) as age
+            from fact_identities where person <> other
+        ) where age = 1",
     ),
 ];
 

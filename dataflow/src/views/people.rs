@@ -1,13 +1,17 @@
 //! Who takes part, in which tools, and who of them is no human?
 //!
 //! Grain: one row a pseudonym (an e-mail address, or an account of one tool). Key: `person`. Inputs: account facts. Names
-//! are in the identity vault alone (I8). A person is a bot as soon as one tool says so.
+//! are in the identity vault alone (I8). A person is a bot as soon as one tool says so. Which of them are one person's
+//! accounts is in `identities`, so that a merge does not rewrite these rows.
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use flowsync_schemas::{Birth, PersonId, Record, TableSpec, Text, ViewSpec};
+use flowsync_schemas::{Birth, PersonId, Record, TableSpec, Text, ViewSpec, fact::AccountFact};
 
-use crate::{cx::Cx, ops::distinct};
+use crate::{
+    cx::Cx,
+    ops::{Coll, distinct},
+};
 
 /// The view.
 pub static VIEW: ViewSpec = ViewSpec {
@@ -39,14 +43,19 @@ pub struct PersonRow {
     pub bot: bool,
 }
 
+/// What tools say of accounts, each thing once: an account is named by thousands of signals, in a handful of ways.
+pub fn accounts<'s>(cx: &mut Cx<'s>) -> Coll<'s, AccountFact> {
+    distinct(cx.facts.accounts.clone().map(|v| Arc::unwrap_or_clone(v.value)))
+}
+
+/// Accounts of which some tool says that they are no human's.
+pub fn bots<'s>(cx: &mut Cx<'s>) -> Coll<'s, PersonId> {
+    distinct(cx.accounts().filter(|a| a.bot).map(|a| a.person))
+}
+
 /// Installs the view.
 pub fn install(cx: &mut Cx<'_>) {
-    let accounts = cx.facts.accounts.clone().map(|v| {
-        let a = Arc::unwrap_or_clone(v.value);
-        (a.person, (a.source, a.kind, a.bot))
-    });
-    // Distinct first: a person is named by thousands of signals, in a handful of ways.
-    let rows = distinct(accounts)
+    let rows = distinct(cx.accounts().map(|a| (a.person, (a.source, a.kind, a.bot))))
         .reduce_named("People", |_, accounts, out| {
             let join = |words: BTreeSet<&str>| -> Text { words.into_iter().collect::<Vec<_>>().join(",").into() };
             let sources = join(accounts.iter().map(|((source, _, _), _)| &**source).collect());

@@ -34,7 +34,7 @@ use flowsync_query::{
 use flowsync_schemas::{
     Epoch, EpochDelta, Fact, LogPosition, Pseudonymizer, Record, Row, Signal,
     fact::{FACT_TABLES, RejectFact, SIGNALS, SignalFact, base_tables},
-    model::Model,
+    model::{Model, Weight},
 };
 use flowsync_sinks::{Catalogue, Grouping, GroupingOptions, Sink, SinkOptions, merge};
 use tokio::runtime::Runtime;
@@ -148,14 +148,9 @@ pub struct Pipeline {
 /// What rows are computed with: another value calls for computing them anew.
 fn program(model: &Model) -> String {
     let versions: Vec<_> = connectors::ALL.iter().map(|c| format!("{}={}", c.spec().name, c.spec().version)).collect();
-    let weights: Vec<_> = model.rows().map(|(kind, w)| format!("{kind}={}±{}", w.weight, w.spread)).collect();
-    format!(
-        "connectors {}; model {} prior={} {}",
-        versions.join(","),
-        model.name,
-        model.prior_millinats,
-        weights.join(",")
-    )
+    let weight = |(kind, w, prior): (&str, Weight, i64)| format!("{kind}={}±{} of {prior}", w.weight, w.spread);
+    let weights: Vec<_> = model.rows().map(weight).collect();
+    format!("connectors {}; model {} {}", versions.join(","), model.name, weights.join(","))
 }
 
 impl Pipeline {

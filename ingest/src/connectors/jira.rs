@@ -200,19 +200,20 @@ struct User<'a> {
     display_name: Option<Str<'a>>,
 }
 
-/// The person behind an account: by e-mail address where Jira shows it, else by account.
+/// The person behind an account: by e-mail address where Jira shows it, which is then tied to the account, else by account.
 fn person(cx: Cx<'_, '_, '_>, at: Micros, user: Option<&User<'_>>) -> Option<PersonId> {
     let user = user?;
     let set = |field: &'_ Option<Str<'_>>| field.as_ref().is_some_and(|f| !f.is_empty());
     let email = user.email_address.as_deref().filter(|e| e.contains('@'));
     let login = [&user.account_id, &user.name, &user.key].into_iter().find(|f| set(f)).and_then(|f| f.as_deref());
-    let account = match (email, login) {
-        (Some(email), _) => Account::Email(email),
-        (None, Some(login)) => Account::Login { source: SPEC.name, login },
-        (None, None) => return None,
+    let login = login.map(|login| Account::Login { source: SPEC.name, login });
+    let (account, also) = match email {
+        Some(email) => (Account::Email(email), login),
+        None => (login?, None),
     };
     let bot = user.account_type.as_deref() == Some("app");
-    Some(cx.out.person(at, SPEC.name, &account, user.display_name.as_deref().unwrap_or_default(), bot))
+    let name = user.display_name.as_deref().unwrap_or_default();
+    Some(cx.out.person_also(at, SPEC.name, &account, also, name, bot))
 }
 
 #[derive(Deserialize)]

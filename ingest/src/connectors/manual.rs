@@ -4,7 +4,7 @@
 //! {"verb": "deploy", "ticket": "PROJ-456", "environment": "production", "reporter": "ada@example.org"}
 //! ```
 //!
-//! Also `artifact` (with `confirm` and `reject`), `at` (RFC 3339; else when it was received) and `id`. The sender shows
+//! `same` and `different` take `accounts` (two of them) in the place of a ticket. Also `artifact` (with `confirm` and `reject`), `at` (RFC 3339; else when it was received) and `id`. The sender shows
 //! an API token, `Authorization: Bearer …`, compared in constant time.
 //!
 //! Invariants: pure, and never panics (I10); a report sent again with its `id`, or in the same bytes, is one signal
@@ -12,7 +12,7 @@
 
 use std::borrow::Cow;
 
-use flowsync_schemas::{Channel, ConnectorSpec, FactBody, Micros, Parsed, id::Account};
+use flowsync_schemas::{Channel, ConnectorSpec, Micros, Parsed, id::Account};
 use serde::Deserialize;
 use serde_json::json;
 use subtle::ConstantTimeEq;
@@ -20,17 +20,17 @@ use subtle::ConstantTimeEq;
 use super::{
     Connector, Delivery, Secret, Verified, VerifyError,
     json::Reader,
-    report::{self, Report, sentence},
+    report::{self, People, Report, Said, understood},
 };
 
 /// What this connector is.
 pub static SPEC: ConnectorSpec = ConnectorSpec {
     name: "manual",
-    version: 1,
-    doc: "Reports as JSON: a person (or a script in their name) starts, finishes, blocks or deploys a ticket, or confirms \
-          or rejects a link.",
+    version: 2,
+    doc: "Reports as JSON: a person (or a script in their name) starts, finishes, blocks or deploys a ticket, confirms \
+          or rejects a link, or says that two accounts are one person's, or not.",
     verification: "`Authorization: Bearer` with the configured API token",
-    events: &["start", "done", "block", "deploy", "confirm", "reject"],
+    events: &["start", "done", "block", "deploy", "confirm", "reject", "same", "different"],
     headers: &[],
     reference: "https://www.rfc-editor.org/rfc/rfc6750",
 };
@@ -46,7 +46,8 @@ pub struct Manual;
 #[serde(deny_unknown_fields)]
 struct Body {
     verb: String,
-    ticket: String,
+    ticket: Option<String>,
+    accounts: Option<Vec<String>>,
     environment: Option<String>,
     artifact: Option<String>,
     reporter: String,
@@ -86,7 +87,7 @@ impl Connector for Manual {
         let mut reader = Reader { out, received_at, advice: "see `flowsync connectors` for the shape of a report" };
         let Some(body) = reader.body::<Body>(&signal.body) else { return };
         match read(&body, received_at) {
-            Ok((report, at)) => {
+            Ok((said, at)) => {
                 let reporter = body.reporter.trim();
                 let account = if reporter.contains('@') {
                     Account::Email(reporter)
@@ -94,17 +95,14 @@ impl Connector for Manual {
                     Account::Login { source: SPEC.name, login: reporter }
                 };
                 let person = out.person(at, SPEC.name, &account, reporter, false);
-                out.fact(at, FactBody::Report(report.fact(person)));
+                said.state(at, person, out);
             }
             Err(reason) => out.reject(reason),
         }
     }
 
     fn reply(&self, parsed: &Parsed<'_>) -> Option<serde_json::Value> {
-        parsed.facts.iter().find_map(|fact| match &fact.body {
-            FactBody::Report(report) => Some(json!({ "understood": sentence(report) })),
-            _ => None,
-        })
+        understood(parsed).map(|sentence| json!({ "understood": sentence }))
     }
 }
 
@@ -113,9 +111,11 @@ fn bearer(value: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-fn read(body: &Body, received_at: Micros) -> Result<(Report, Micros), String> {
-    let verb = report::verb(&body.verb)?;
-    let report = Report::build(verb, &body.ticket, body.artifact.as_deref(), body.environment.as_deref())?;
+fn read(body: &Body, received_at: Micros) -> Result<(Said, Micros), String> {
+    let said = match report::same(&body.verb) {
+        Some(same) => Said::People(people(same, body)?),
+        None => Said::Work(work(body)?),
+    };
     let at = match &body.at {
         Some(text) => Micros::parse(text).ok_or("`at` is no RFC 3339 time, such as 2026-10-01T08:00:00Z")?,
         None => received_at,
@@ -123,7 +123,24 @@ fn read(body: &Body, received_at: Micros) -> Result<(Report, Micros), String> {
     if body.reporter.trim().is_empty() {
         return Err("`reporter` is empty: write an e-mail address".to_owned());
     }
-    Ok((report, at))
+    Ok((said, at))
+}
+
+fn work(body: &Body) -> Result<Report, String> {
+    let verb = report::verb(&body.verb)?;
+    if body.accounts.is_some() {
+        return Err(format!("`{verb}` takes no accounts"));
+    }
+    let ticket = body.ticket.as_deref().ok_or_else(|| format!("`{verb}` needs a ticket"))?;
+    Report::build(verb, ticket, body.artifact.as_deref(), body.environment.as_deref())
+}
+
+fn people(same: bool, body: &Body) -> Result<People, String> {
+    if body.ticket.is_some() || body.artifact.is_some() || body.environment.is_some() {
+        return Err("`same` and `different` take accounts only".to_owned());
+    }
+    let accounts: Vec<&str> = body.accounts.iter().flatten().map(String::as_str).collect();
+    People::build(same, &accounts)
 }
 
 #[cfg(test)]
@@ -165,5 +182,15 @@ mod tests {
         let done = r#"{"verb":"done","ticket":"SHOP-12","reporter":"ada@example.org"}"#;
         assert_eq!(answer(done), Some(json!({ "understood": "SHOP-12 is done" })));
         assert_eq!(answer(&done.replace("done", "finish")), None);
+        let same = r#"{"verb":"same","accounts":["ada@example.org","github:ada"],"reporter":"ada@example.org"}"#;
+        assert_eq!(answer(same), Some(json!({ "understood": "both accounts are one person's" })));
+        for wrong in [
+            same.replace("same", "done"),
+            same.replace("github:ada", "ada"),
+            same.replace(r#","reporter""#, r#","ticket":"A-1","reporter""#),
+            done.replace(r#""ticket":"SHOP-12","#, ""),
+        ] {
+            assert_eq!(answer(&wrong), None, "{wrong}");
+        }
     }
 }

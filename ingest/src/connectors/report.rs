@@ -4,15 +4,18 @@
 //! start|done|block TICKET [remark]
 //! deploy TICKET [to] ENVIRONMENT
 //! confirm|reject ARTIFACT TICKET            in either order
+//! same|different ACCOUNT ACCOUNT            of `different` the first is taken out
 //! ```
 //!
 //! A ticket is `SHOP-12` (in any case) or `owner/repo#12`; an artifact is a full commit sha, `owner/repo#12`, or the
-//! address of a commit or pull request. What is not understood is an error that says how to write it; nothing is
+//! address of a commit or pull request; an account is an e-mail address, or a tool and what it calls somebody:
+//! `github:LOGIN`, `jira:ACCOUNTID`, `slack:USERID` (or a mention). What is not understood is an error that says how to write it; nothing is
 //! guessed. An error repeats plain words only (I8). Knows nothing of who reports, or how the report came.
 
 use flowsync_schemas::{
-    EntityKind, PersonId, Text,
-    fact::{ReportFact, Verb},
+    EntityKind, FactBody, Micros, Parsed, PersonId, Text,
+    fact::{IdentityFact, ReportFact, Verb},
+    id::Account,
 };
 
 use super::{json::shown, keys};
@@ -22,10 +25,39 @@ pub(super) const USAGE: &str = "\
 `start SHOP-12`, `done SHOP-12`, `block SHOP-12 waiting for legal`
 `deploy SHOP-12 to production`
 `confirm ARTIFACT SHOP-12` or `reject ARTIFACT SHOP-12`, where ARTIFACT is a full commit sha, `owner/repo#12`, or the \
-address of a commit or pull request";
+address of a commit or pull request
+`same ada@example.org github:ada`: both accounts are one person's; also `jira:ACCOUNTID` and `slack:USERID`
+`different github:ada ada@example.org`: they are not, and `github:ada`, named first, is kept apart from all accounts that \
+nobody said are the same";
+
+/// Tools whose accounts can be named.
+const TOOLS: [&str; 5] = ["git", "github", "jira", "manual", "slack"];
 
 /// Longest text of one part of a report.
 const PART_BYTES_MAX: usize = 512;
+
+/// What somebody said, without who said it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    /// Of work, or of a link.
+    Work(Report),
+    /// Of two accounts.
+    People(People),
+}
+
+/// Whether two accounts are one person's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct People {
+    same: bool,
+    accounts: [Named; 2],
+}
+
+/// An account as it was written: an e-mail address (of no tool), or a tool and its account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Named {
+    tool: Option<&'static str>,
+    text: String,
+}
 
 /// A report without its reporter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +76,7 @@ struct Ticket {
 
 type Artifact = (EntityKind, Text);
 
-impl Report {
+impl Said {
     /// Reads a command. Nothing said (or `help`) is no report.
     ///
     /// # Errors
@@ -56,9 +88,89 @@ impl Report {
         if first == "help" {
             return Ok(None);
         }
-        let verb = verb(&first)?;
         let words: Vec<&str> = words.collect();
-        match (verb, words.as_slice()) {
+        let said = match same(&first) {
+            Some(same) => Said::People(People::build(same, &words)?),
+            None => Said::Work(Report::read(verb(&first)?, &words)?),
+        };
+        Ok(Some(said))
+    }
+
+    /// States what was said by this reporter.
+    pub fn state(self, at: Micros, reporter: PersonId, out: &mut Parsed<'_>) {
+        let body = match self {
+            Said::Work(report) => FactBody::Report(report.fact(reporter)),
+            Said::People(People { same, accounts }) => {
+                let [person, other] = accounts.map(|named| out.pseudonym(&named.account()));
+                FactBody::Identity(IdentityFact { reporter, person, other, same })
+            }
+        };
+        out.fact(at, body);
+    }
+}
+
+/// Whether a word says that two accounts are one person's, or that they are not.
+pub(super) fn same(word: &str) -> Option<bool> {
+    match word {
+        "same" => Some(true),
+        "different" => Some(false),
+        _ => None,
+    }
+}
+
+impl People {
+    /// What is said of two accounts.
+    ///
+    /// # Errors
+    /// In words for the person who wrote it.
+    pub fn build(same: bool, accounts: &[&str]) -> Result<Self, String> {
+        let verb = if same { "same" } else { "different" };
+        let [one, other] = accounts else {
+            return Err(format!("`{verb}` needs two accounts, such as `{verb} somebody@example.com github:somebody`"));
+        };
+        let accounts = [Named::read(one)?, Named::read(other)?];
+        if accounts[0] == accounts[1] {
+            return Err(format!("`{verb}` names one account twice"));
+        }
+        Ok(Self { same, accounts })
+    }
+}
+
+impl Named {
+    fn read(word: &str) -> Result<Self, String> {
+        let no_account = || {
+            let tools: Vec<_> = TOOLS.iter().map(|tool| format!("`{tool}:…`")).collect();
+            format!("{} is no account: write an e-mail address, or one of {}", shown(word), tools.join(", "))
+        };
+        let word = word.trim();
+        if word.len() > PART_BYTES_MAX {
+            return Err(format!("a part of the report is longer than {PART_BYTES_MAX} bytes"));
+        }
+        // Slack makes links of addresses, and mentions of people.
+        if let Some(user) = word.strip_prefix('@').filter(|user| !user.is_empty()) {
+            return Ok(Self { tool: Some("slack"), text: user.to_owned() });
+        }
+        let word = word.strip_prefix("mailto:").unwrap_or(word);
+        if let Some((tool, login)) = word.split_once(':') {
+            let tool = TOOLS.iter().find(|known| tool.eq_ignore_ascii_case(known)).ok_or_else(no_account)?;
+            let login = Some(login.trim()).filter(|login| !login.is_empty()).ok_or_else(no_account)?;
+            return Ok(Self { tool: Some(tool), text: login.to_owned() });
+        }
+        let is_address = word.split_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty());
+        if is_address { Ok(Self { tool: None, text: word.to_lowercase() }) } else { Err(no_account()) }
+    }
+
+    fn account(&self) -> Account<'_> {
+        match self.tool {
+            Some(source) => Account::Login { source, login: &self.text },
+            None => Account::Email(&self.text),
+        }
+    }
+}
+
+impl Report {
+    fn read(verb: Verb, words: &[&str]) -> Result<Self, String> {
+        match (verb, words) {
             (Verb::Start | Verb::Done | Verb::Block, [ticket, remark @ ..]) => {
                 if let Some(other) = remark.iter().find(|word| Ticket::read(word).is_some()) {
                     return Err(format!("one ticket a report: say the same of {} in its own report", shown(other)));
@@ -82,7 +194,6 @@ impl Report {
             (Verb::Confirm | Verb::Reject, _) => Err(format!("`{verb}` needs two things, an artifact and a ticket")),
             (_, []) => Err(format!("`{verb}` needs a ticket: `{verb} SHOP-12`")),
         }
-        .map(Some)
     }
 
     /// A report from its parts.
@@ -120,7 +231,7 @@ impl Report {
     }
 
     /// The fact, once it is known who reports.
-    pub fn fact(self, person: PersonId) -> ReportFact {
+    fn fact(self, person: PersonId) -> ReportFact {
         let (artifact_kind, artifact_id) = self.artifact.unzip();
         ReportFact {
             person,
@@ -143,11 +254,23 @@ pub(super) fn verb(word: &str) -> Result<Verb, String> {
 }
 
 fn verbs() -> String {
-    Verb::ALL.iter().map(|v| format!("`{v}`")).collect::<Vec<_>>().join(", ")
+    let words = Verb::ALL.iter().map(|v| v.word()).chain(["same", "different"]);
+    words.map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// What was understood, as a sentence.
-pub(super) fn sentence(report: &ReportFact) -> String {
+/// What was understood, as a sentence; `None` where nothing was said by hand.
+pub(super) fn understood(parsed: &Parsed<'_>) -> Option<String> {
+    parsed.facts.iter().find_map(|fact| match &fact.body {
+        FactBody::Report(report) => Some(sentence(report)),
+        FactBody::Identity(IdentityFact { same: true, .. }) => Some("both accounts are one person's".to_owned()),
+        FactBody::Identity(_) => {
+            Some("the accounts are different people's; the one named first is kept apart".to_owned())
+        }
+        _ => None,
+    })
+}
+
+fn sentence(report: &ReportFact) -> String {
     let ticket = &report.ticket_key;
     let artifact = report.artifact_id.as_deref().unwrap_or("the artifact");
     match report.verb {
@@ -217,13 +340,20 @@ fn unwrap_link(word: &str) -> &str {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use flowsync_schemas::{Pseudonymizer, SignalId};
+
     use super::*;
 
     const SHA: &str = "0123456789abcdef0123456789abcdef01234567";
 
     fn said(text: &str) -> String {
-        match Report::read(text) {
-            Ok(Some(report)) => sentence(&report.fact(PersonId(1))),
+        let people = Pseudonymizer::new(&[7; 32]);
+        let mut out = Parsed::new(SignalId(1), &people);
+        match Said::read(text) {
+            Ok(Some(said)) => {
+                said.state(Micros(1), PersonId(1), &mut out);
+                understood(&out).unwrap()
+            }
             Ok(None) => "help".to_owned(),
             Err(reason) => format!("not understood: {reason}"),
         }
@@ -249,6 +379,22 @@ mod tests {
     }
 
     #[test]
+    fn two_accounts_are_said_to_be_one_persons_or_not() {
+        assert_eq!(said("same Ada@Example.org github:ada"), "both accounts are one person's");
+        assert!(said("different jira:557058:f5 <@U024|ada>").contains("different people's"));
+        let people = Pseudonymizer::new(&[7; 32]);
+        let mut out = Parsed::new(SignalId(1), &people);
+        let text = "Same <mailto:ada@example.org|ada@example.org> <@U024|ada>";
+        Said::read(text).unwrap().unwrap().state(Micros(1), PersonId(1), &mut out);
+        let FactBody::Identity(fact) = &out.facts[0].body else { panic!("{:?}", out.facts) };
+        let slack = people.person(&Account::Login { source: "slack", login: "U024" });
+        assert_eq!((fact.person, fact.other), (people.person(&Account::Email("Ada@example.org")), slack));
+        assert!(fact.same);
+        assert!(out.names.is_empty(), "of an account that is only spoken of nothing is known");
+        assert!(TOOLS.iter().all(|tool| super::super::by_name(tool).is_some()));
+    }
+
+    #[test]
     fn nothing_is_guessed() {
         for (text, part) in [
             ("finish PROJ-1", "\"finish\" is not understood"),
@@ -261,6 +407,12 @@ mod tests {
             ("confirm PROJ-1 0123abc", "full sha"),
             ("confirm PROJ-1", "needs two things"),
             ("done PROJ-1x", "is no ticket"),
+            ("same ada@example.org", "needs two accounts"),
+            ("same ada@example.org github:ada jira:ada", "needs two accounts"),
+            ("same ada@example.org mastodon:ada", "is no account"),
+            ("same ada@example.org github:", "is no account"),
+            ("different ada bob", "is no account"),
+            ("same Ada@example.org <mailto:ada@example.org|ada@example.org>", "one account twice"),
         ] {
             assert!(said(text).contains(part), "{text}: {}", said(text));
         }

@@ -1,4 +1,4 @@
-//! `slack`: the slash command `/flowsync start|done|block|deploy|confirm|reject …`.
+//! `slack`: the slash command `/flowsync start|done|block|deploy|confirm|reject|same|different …`.
 //!
 //! Slack signs `v0:{timestamp}:{body}` with the app's signing secret; a request whose timestamp is more than five minutes
 //! away from our clock is refused, so that a recorded one cannot be sent again. The person who typed the command is
@@ -9,24 +9,24 @@
 
 use std::borrow::Cow;
 
-use flowsync_schemas::{Channel, ConnectorSpec, FactBody, Micros, Parsed, id::Account};
+use flowsync_schemas::{Channel, ConnectorSpec, Micros, Parsed, id::Account};
 use hmac::{Hmac, Mac};
 use serde_json::json;
 use sha2::Sha256;
 
 use super::{
     Connector, Delivery, Secret, Verified, VerifyError,
-    report::{Report, USAGE, sentence},
+    report::{Said, USAGE, understood},
 };
 
 /// What this connector is.
 pub static SPEC: ConnectorSpec = ConnectorSpec {
     name: "slack",
-    version: 1,
-    doc: "Slash commands: people report that they start, finish, block or deploy a ticket, and confirm or reject links. \
-          The answer says what was understood.",
+    version: 2,
+    doc: "Slash commands: people report that they start, finish, block or deploy a ticket, confirm or reject links, and \
+          say which accounts are one person's. The answer says what was understood.",
     verification: "`X-Slack-Signature` (v0, HMAC-SHA-256) with the app's signing secret, within five minutes",
-    events: &["start", "done", "block", "deploy", "confirm", "reject"],
+    events: &["start", "done", "block", "deploy", "confirm", "reject", "same", "different"],
     headers: &["x-slack-request-timestamp"],
     reference: "https://api.slack.com/interactivity/slash-commands",
 };
@@ -102,12 +102,12 @@ impl Connector for Slack {
         if user.is_empty() {
             return out.reject("slack: the command does not say who wrote it: it has no field `user_id`");
         }
-        match Report::read(&field("text")) {
+        match Said::read(&field("text")) {
             Ok(None) => {}
-            Ok(Some(report)) => {
+            Ok(Some(said)) => {
                 let account = Account::Login { source: SPEC.name, login: &user };
                 let person = out.person(at, SPEC.name, &account, &field("user_name"), false);
-                out.fact(at, FactBody::Report(report.fact(person)));
+                said.state(at, person, out);
             }
             Err(reason) => out.reject(reason),
         }
@@ -115,9 +115,7 @@ impl Connector for Slack {
 
     /// Always an answer: Slack shows nothing else to the person.
     fn reply(&self, parsed: &Parsed<'_>) -> Option<serde_json::Value> {
-        let understood =
-            parsed.facts.iter().find_map(|f| if let FactBody::Report(r) = &f.body { Some(sentence(r)) } else { None });
-        let text = match (understood, parsed.rejections.first()) {
+        let text = match (understood(parsed), parsed.rejections.first()) {
             (Some(sentence), _) => format!("Understood: {sentence}."),
             (None, Some(rejection)) => format!("{}.\nThis is how to write it:\n{USAGE}", rejection.reason),
             (None, None) => format!("This is how to write a report:\n{USAGE}"),
@@ -182,6 +180,7 @@ mod tests {
             reply["text"].as_str().unwrap().to_owned()
         };
         assert_eq!(answer("deploy SHOP-12 to production"), "Understood: SHOP-12 was deployed to production.");
+        assert_eq!(answer("same <@U1|ada> github:ada"), "Understood: both accounts are one person's.");
         assert!(answer("help").starts_with("This is how to write a report"));
         let lost = answer("finished SHOP-12");
         assert!(lost.contains("\"finished\" is not understood") && lost.contains(USAGE), "{lost}");

@@ -257,7 +257,8 @@ fn trackers_and_evidence_disagree_where_they_should() {
 fn a_larger_organisation_holds_everything_that_connectors_read() {
     let (deliveries, truth) = large();
     let all = stated(deliveries);
-    for table in FACT_TABLES.iter().filter(|t| !matches!(t.name, "fact_settings")) {
+    // Nobody here says who is who: that is measured on what tools say alone.
+    for table in FACT_TABLES.iter().filter(|t| !matches!(t.name, "fact_settings" | "fact_identities")) {
         assert!(all.tables.get(table.name).is_some_and(|n| *n > 10), "{}: {:?}", table.name, all.tables);
     }
     assert!(all.tables.contains_key("fact_settings"), "projects are told");

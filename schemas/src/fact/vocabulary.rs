@@ -81,6 +81,26 @@ words! {
 }
 
 words! {
+    /// One kind of reason to believe that two accounts are one person's, or not. Weights are in the model file.
+    pub enum IdentityKind {
+        /// A record of a tool gives both accounts to one person.
+        SameRecord = "same_record",
+        /// Both go by the same name.
+        SameName = "same_name",
+        /// Both have the same login, or address before the `@`.
+        SameHandle = "same_handle",
+        /// Both worked on the same ticket.
+        SameWork = "same_work",
+        /// Both are logins of one tool, where people mostly have one.
+        SameSource = "same_source",
+        /// A person said that they are one person's.
+        StatedSame = "stated_same",
+        /// A person said that they are not.
+        StatedDifferent = "stated_different",
+    }
+}
+
+words! {
     /// Kind of an edge of the graph.
     pub enum EdgeKind {
         /// Artifact → person.

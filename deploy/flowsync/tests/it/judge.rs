@@ -149,9 +149,8 @@ pub async fn oracle_session(tables: &Tables, model: &Model) -> SessionContext {
     }
     let weights: Vec<Row> = model
         .rows()
-        .map(|(kind, w)| {
-            let kind = Value::Text(kind.word().into());
-            Box::from([kind, Value::Int(w.weight), Value::Int(w.spread), Value::Int(model.prior_millinats)])
+        .map(|(kind, w, prior)| {
+            Box::from([Value::Text(kind.into()), Value::Int(w.weight), Value::Int(w.spread), Value::Int(prior)])
         })
         .collect();
     let column = |name, kind| ColumnSpec { name, kind, nullable: false, unit: "", doc: "" };
@@ -170,9 +169,13 @@ pub async fn oracle_session(tables: &Tables, model: &Model) -> SessionContext {
         let before = todo.len();
         let mut why = String::new();
         for (name, sql) in todo {
-            if let Err(error) = cx.sql(&format!("create table {name} as {sql}")).await {
-                why.push_str(&format!("\n{name}: {error}"));
-                later.push((name, sql));
+            // As tables: many read `activity`, and a view would compute it for each of them.
+            match cx.sql(&format!("create table {name} as {sql}")).await {
+                Ok(frame) => drop(frame.collect().await.unwrap_or_else(|e| panic!("{name}: {e}"))),
+                Err(error) => {
+                    why.push_str(&format!("\n{name}: {error}"));
+                    later.push((name, sql));
+                }
             }
         }
         assert!(later.len() < before, "no oracle can be computed: {why}");

@@ -3,6 +3,7 @@
 mod catalogue;
 mod commands;
 mod histories;
+mod identity;
 mod jira_links;
 mod judge;
 mod kill;

@@ -2,11 +2,11 @@
 
 use flowsync_dataflow::{Base, job};
 use flowsync_schemas::{
-    EntityKind, Epoch, EpochDelta, Fact, FactBody, LogPosition, Micros, PersonId, Signal,
+    EntityKind, Epoch, EpochDelta, Fact, FactBody, LogPosition, Micros, PersonId, Signal, Token,
     fact::{
-        AccountFact, ActivityFact, ActivityKind, CommitFact, DeploymentFact, EdgeKind, EvidenceKind, IncidentFact,
-        MentionFact, Progress, PullRequestFact, PullRequestState, RelationFact, ReportFact, ReviewFact, RunState,
-        SettingFact, TicketFact, TraceFact, TraceKind, Verb,
+        AccountFact, ActivityFact, ActivityKind, CommitFact, DeploymentFact, EdgeKind, EvidenceKind, IdentityFact,
+        IncidentFact, MentionFact, Progress, PullRequestFact, PullRequestState, RelationFact, ReportFact, ReviewFact,
+        RunState, SettingFact, TicketFact, TraceFact, TraceKind, Verb,
     },
     model::Model,
 };
@@ -26,7 +26,7 @@ fn some_at() -> impl Strategy<Value = Option<Micros>> {
 }
 
 fn person() -> impl Strategy<Value = PersonId> + Clone {
-    (1u128..4).prop_map(PersonId)
+    (1u128..7).prop_map(PersonId)
 }
 
 fn some_person() -> impl Strategy<Value = Option<PersonId>> {
@@ -315,19 +315,46 @@ fn settings() -> impl Strategy<Value = FactBody> {
     })
 }
 
+/// Few names and logins, so that accounts share them: some more than are looked at.
+fn token(kind: u128) -> impl Strategy<Value = Option<Token>> + Clone {
+    prop::option::weighted(0.7, (0u128..4).prop_map(move |n| Token(kind << 64 | n)))
+}
+
+/// More accounts than act, so that merges reach over accounts without activity, and one token is too common.
+fn account() -> impl Strategy<Value = PersonId> + Clone {
+    (1u128..14).prop_map(PersonId)
+}
+
 fn accounts() -> impl Strategy<Value = FactBody> {
-    (person(), prop::sample::select(vec!["github", "jira"]), prop::bool::weighted(0.1)).prop_map(
-        |(person, source, bot)| {
-            FactBody::Account(AccountFact { person, source: source.into(), kind: "login".into(), bot })
+    let source = prop::sample::select(vec!["github", "jira"]);
+    let kind = prop::sample::select(vec!["login", "email"]);
+    let same_as = prop::option::weighted(0.2, account());
+    (account(), source, kind, prop::bool::weighted(0.07), token(1), token(2), same_as).prop_map(
+        |(person, source, kind, bot, name, handle, same_as)| {
+            FactBody::Account(AccountFact {
+                person,
+                source: source.into(),
+                kind: kind.into(),
+                bot,
+                name,
+                handle,
+                same_as,
+            })
         },
     )
+}
+
+fn identities() -> impl Strategy<Value = FactBody> {
+    let reporter = (20u128..22).prop_map(PersonId);
+    (reporter, account(), account(), any::<bool>())
+        .prop_map(|(reporter, person, other, same)| FactBody::Identity(IdentityFact { reporter, person, other, same }))
 }
 
 /// A signal states a version of one thing, and where that is an artifact the keys found in it.
 fn stated() -> impl Strategy<Value = Vec<Stated>> {
     let body = prop_oneof![
         3 => tickets(), 3 => commits(), 3 => pull_requests(), 2 => reviews(), 2 => runs(), 2 => relations(),
-        3 => activities(), 3 => reports(), 2 => settings(), 1 => accounts(),
+        3 => activities(), 3 => reports(), 2 => settings(), 6 => accounts(), 2 => identities(),
     ];
     let texts = (prop::collection::vec(mention(), 0..3), prop::collection::vec(trace(), 0..3));
     (at(), body, texts).prop_map(|(at, body, (mentions, traces))| {
@@ -502,7 +529,15 @@ proptest! {
 fn the_judge_finds_a_wrong_view() {
     let ticket =
         FactBody::Setting(SettingFact { name: "project".into(), key: "SHOP".into(), value: "".into(), deleted: false });
-    let account = AccountFact { person: PersonId(1), source: "github".into(), kind: "login".into(), bot: false };
+    let account = AccountFact {
+        person: PersonId(1),
+        source: "github".into(),
+        kind: "login".into(),
+        bot: false,
+        name: None,
+        handle: None,
+        same_as: None,
+    };
     let signals = [judge::signal(1, &[(Micros(1), ticket), (Micros(1), FactBody::Account(account))], false)];
     let mut tables = run(&[placed(&signals)], 1, &mut |_, _| {});
     let model = Model::shipped();

@@ -12,9 +12,9 @@ use std::{
 use flowsync_dataflow::Read;
 use flowsync_ingest::{
     connectors::{self, Delivery, Secret, Secrets, Verified, settings},
-    simulate::{self, Scale, Simulation, Truth},
+    simulate::{self, AccountKind, Scale, Simulation, Truth},
 };
-use flowsync_schemas::{Epoch, LogPosition, Micros, Pseudonymizer, Signal, Value, model::Model};
+use flowsync_schemas::{Epoch, LogPosition, Micros, PersonId, Pseudonymizer, Signal, Value, id::Account, model::Model};
 
 use crate::{
     judge::{self, Tables},
@@ -119,6 +119,7 @@ fn a_simulated_organisation_equals_its_oracles_in_any_order_and_on_any_number_of
         assert_eq!(row.1, 1_000_000, "{:?}", row.0);
     }
     accuracy(&organisation, &plain);
+    who_is_who(&organisation, &plain);
     let plain = without_places(plain);
     for (workers, epoch) in [(1, 997), (4, 10_007)] {
         let mut shuffled = organisation.signals.clone();
@@ -170,4 +171,49 @@ fn accuracy(organisation: &Organisation, tables: &Tables) {
     assert!(found * 1_000 >= stated.len() * 999, "{} stated links are missed: {missed:?}", stated.len() - found);
     let wrong: Vec<_> = asserted.difference(&all).take(5).collect();
     assert!(right * 100 >= asserted.len() * 95, "{} asserted links are wrong: {wrong:?}", asserted.len() - right);
+}
+
+/// Identities against the truth, pair by pair: two accounts that are merged are one person's, and the accounts of a person
+/// are merged.
+fn who_is_who(organisation: &Organisation, tables: &Tables) {
+    let person = |value: &Value| value.as_text().and_then(|t| t.parse::<PersonId>().ok()).expect("a pseudonym");
+    let identities: BTreeMap<_, _> =
+        tables.rows("identities").iter().map(|row| (person(&row[0]), person(&row[1]))).collect();
+    let mut accounts = BTreeMap::new();
+    for truth in &organisation.truth {
+        if let Truth::Identity { person, kind, account } = truth {
+            let account = match kind {
+                AccountKind::Email => Account::Email(account),
+                AccountKind::Github => Account::Login { source: "github", login: account },
+                AccountKind::Jira => Account::Login { source: "jira", login: account },
+                AccountKind::Slack => Account::Login { source: "slack", login: account },
+            };
+            accounts.insert(organisation.people.person(&account), (person, *kind));
+        }
+    }
+    let known: Vec<_> = accounts.iter().filter_map(|(id, truth)| Some((identities.get(id)?, truth))).collect();
+    let (mut merged, mut same, mut right) = (0u64, 0u64, 0u64);
+    let mut missed: BTreeMap<_, u64> = BTreeMap::new();
+    for (n, (identity, (person, kind))) in known.iter().enumerate() {
+        for (other_identity, (other, other_kind)) in &known[n + 1..] {
+            let (is_merged, is_same) = (identity == other_identity, person == other);
+            merged += u64::from(is_merged);
+            same += u64::from(is_same);
+            right += u64::from(is_merged && is_same);
+            if is_same && !is_merged {
+                *missed.entry((*kind.min(other_kind), *kind.max(other_kind))).or_default() += 1;
+            }
+        }
+    }
+    println!(
+        "{} accounts of {} people: {merged} pairs merged, {right} of them right, of {same}: precision {:.1} %, recall {:.1} %; \
+         missed {missed:?}",
+        known.len(),
+        known.iter().map(|(_, (person, _))| person).collect::<BTreeSet<_>>().len(),
+        right as f64 * 100.0 / merged as f64,
+        right as f64 * 100.0 / same as f64
+    );
+    assert!(same > 50, "the organisation has only {same} pairs of accounts");
+    assert!(right * 1_000 >= merged * 990, "{} pairs of strangers are merged", merged - right);
+    assert!(right * 1_000 >= same * 700, "{} pairs of one person are not merged: {missed:?}", same - right);
 }

@@ -109,12 +109,13 @@ fn signed(cx: Cx<'_, '_, '_>, at: Micros, signature: Option<&Signature<'_>>) -> 
     let bot = name.ends_with("[bot]")
         || login.is_some_and(|l| l.ends_with("[bot]") || l == "web-flow")
         || email == Some("noreply@github.com");
-    let account = match (email, login) {
-        (Some(email), _) => Account::Email(email),
-        (None, Some(login)) => Account::Login { source: SPEC.name, login },
-        (None, None) => return None,
+    let login = login.map(|login| Account::Login { source: SPEC.name, login });
+    // GitHub has found out whose address it is: both accounts are one person's.
+    let (account, also) = match email {
+        Some(email) => (Account::Email(email), login),
+        None => (login?, None),
     };
-    Some(cx.out.person(at, SPEC.name, &account, name, bot))
+    Some(cx.out.person_also(at, SPEC.name, &account, also, name, bot))
 }
 
 pub fn created_ref(cx: Cx<'_, '_, '_>, body: &Envelope<'_>) -> Option<()> {

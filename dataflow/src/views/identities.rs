@@ -1,0 +1,196 @@
+//! Which accounts are one person's?
+//!
+//! Grain: one row an account that a tool has named. Key: `person`. Inputs: `identity_evidence`, account facts, statements.
+//! Two accounts are merged where the evidence on the two makes at least 80 %; a person's accounts are what such pairs
+//! connect, and go by the smallest id of them. The confidence of a row is that of the strongest pair that ties the account
+//! to the others; an account by itself is certain.
+//!
+//! **Taking a merge back.** `different A B` does two things. The pair itself is never merged, whatever the evidence. And
+//! A, the account named first, is detached: all its automatic pairs are set aside, and only those stay of which a person
+//! said `same`. Without that, a third account that resembles both would bring the two together again. It holds until the
+//! same reporter says `same A B`. What people state may still connect A with B through a third account: then `different`
+//! has to be said of that one, too.
+//!
+//! Only accounts that are in some pair enter the loop. A merge changes the rows of the accounts that get another smallest
+//! id, and what is built on them (`effort`); artifacts, `activity` and `edges` keep the account that acted, so that they
+//! are not rewritten. Keeps I3.
+
+use differential_dataflow::operators::{CountTotal, Iterate};
+use flowsync_schemas::{Birth, PersonId, Record, TableSpec, ViewSpec, fact::IdentityKind, model::Band};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    cx::Cx,
+    ops::{Coll, distinct, sums},
+    views::identity_evidence::Pair,
+};
+
+/// The view.
+pub static VIEW: ViewSpec = ViewSpec {
+    table: TableSpec {
+        name: "identities",
+        version: 1,
+        key: &["person"],
+        columns: || IdentityRow::COLUMNS.to_vec(),
+        birth: Birth::Timeless,
+        doc: "Accounts and the person they belong to, with confidence; one row an account.",
+    },
+    oracle: "
+        with recursive sums as (
+            select person, other, cast(sum(weight_millinats) as bigint) as weight,
+                   cast(floor(sqrt(cast(sum(spread_millinats * spread_millinats) as double))) as bigint) as spread,
+                   count(*) filter (where kind = 'stated_same') as same,
+                   count(*) filter (where kind = 'stated_different') as different
+            from identity_evidence group by person, other
+        ),
+        odds as (select s.*, weight + (select min(prior) from model where kind = 'stated_same') as x from sums s),
+        bands as (
+            select person, other, same, different,
+                   cast(round(10000.0 / (1.0 + exp(cast(-x as double) / 1000.0))) as bigint) as confidence_bps,
+                   cast(round(10000.0 / (1.0 + exp(cast(-(x - spread) as double) / 1000.0))) as bigint) as low_bps,
+                   cast(round(10000.0 / (1.0 + exp(cast(-(x + spread) as double) / 1000.0))) as bigint) as high_bps
+            from odds
+        ),
+        detached as (select distinct person from identity_statements_in_force where not same),
+        merged as (
+            select b.person, b.other, b.confidence_bps, b.low_bps, b.high_bps
+            from bands b left join detached x on b.person = x.person left join detached y on b.other = y.person
+            where b.confidence_bps >= 8000 and b.different = 0
+              and (b.same > 0 or (x.person is null and y.person is null))
+        ),
+        ties as (
+            select person, other, confidence_bps, low_bps, high_bps from merged
+            union all
+            select other, person, confidence_bps, low_bps, high_bps from merged
+        ),
+        reach as (
+            select person, person as label from ties
+            union
+            select t.other, r.label from reach r join ties t on r.person = t.person
+        ),
+        labels as (select person, min(label) as identity, count(*) as accounts from reach group by person),
+        strongest as (
+            select *, row_number() over (
+                partition by person order by confidence_bps desc, low_bps desc, high_bps desc) as rank
+            from ties
+        )
+        select a.person, coalesce(l.identity, a.person) as identity, coalesce(s.confidence_bps, 10000) as confidence_bps,
+               coalesce(s.low_bps, 10000) as low_bps, coalesce(s.high_bps, 10000) as high_bps,
+               coalesce(l.accounts, 1) as accounts
+        from (select distinct person from fact_accounts) a
+        left join labels l on a.person = l.person
+        left join strongest s on a.person = s.person and s.rank = 1",
+    why: "select f.signal, f.at, f.person as account, f.source, f.kind
+          from fact_accounts f join identities i on i.person = f.person
+          where i.identity in (select m.identity from identities m where m.person = $1)
+          union all
+          select s.signal, s.at, s.person, 'statement', case when s.same then 'same' else 'different' end
+          from fact_identities s where s.person = $1 or s.other = $1",
+};
+
+/// Probability from which on two accounts are merged, in basis points. Above that of a name or of a login alone, whatever
+/// the model says of two logins of one tool.
+pub const MERGED_BPS: i64 = 8_000;
+
+/// One account.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Record)]
+pub struct IdentityRow {
+    /// The account, by pseudonym.
+    pub person: PersonId,
+    /// The person: the smallest pseudonym of all their accounts.
+    pub identity: PersonId,
+    /// Probability of the strongest pair that ties the account to the person's others; 10,000 where there are none.
+    #[unit = "basis points"]
+    pub confidence_bps: i64,
+    /// Low end of the band.
+    #[unit = "basis points"]
+    pub low_bps: i64,
+    /// High end of the band.
+    #[unit = "basis points"]
+    pub high_bps: i64,
+    /// Accounts of the person.
+    #[unit = "accounts"]
+    pub accounts: i64,
+}
+
+/// The pairs that are merged, with their band.
+fn merged<'s>(cx: &mut Cx<'s>) -> Coll<'s, (Pair, Band)> {
+    let model = std::rc::Rc::clone(&cx.model);
+    let weights = cx.identity_evidence().map(|e| {
+        let said = |kind| i64::from(e.kind == kind);
+        let (same, different) = (said(IdentityKind::StatedSame), said(IdentityKind::StatedDifferent));
+        ((e.person, e.other), [e.weight_millinats, e.spread_millinats.pow(2), same, different, 0])
+    });
+    let pairs = sums(weights).flat_map(move |(pair, [weight, variance, same, different, _])| {
+        let band = model.identity_band(weight, variance);
+        (band.confidence_bps >= MERGED_BPS && different == 0).then_some((pair, band, same > 0))
+    });
+    let stated = pairs.clone().filter(|(.., same)| *same).map(|(pair, band, _)| (pair, band));
+    let detached = distinct(cx.identity_statements().filter(|(_, fact)| !fact.same).map(|(_, fact)| fact.person));
+    pairs
+        .filter(|(.., same)| !*same)
+        .map(|((one, other), band, _)| (one, (other, band)))
+        .antijoin(detached.clone())
+        .map(|(one, (other, band))| (other, (one, band)))
+        .antijoin(detached)
+        .map(|(other, (one, band))| ((one, other), band))
+        .concat(stated)
+}
+
+/// Accounts that others are merged with, and the smallest id that they are connected with.
+fn labels<'s>(ties: Coll<'s, (PersonId, PersonId)>) -> Coll<'s, (PersonId, PersonId)> {
+    let own = distinct(ties.clone().map(|(one, _)| one)).map(|person| (person, person));
+    own.clone().iterate(move |scope, labels| {
+        let (ties, own) = (ties.enter(scope), own.enter(scope));
+        labels.join_map(ties, |_, label, other| (*other, *label)).concat(own).reduce_named(
+            "Labels",
+            |_, labels, out| {
+                // Values come sorted.
+                if let Some((smallest, _)) = labels.first() {
+                    out.push((**smallest, 1));
+                }
+            },
+        )
+    })
+}
+
+/// The identities.
+pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, IdentityRow> {
+    let ties = merged(cx).flat_map(|((one, other), band)| [(one, (other, band)), (other, (one, band))]);
+    let labels = labels(ties.clone().map(|(one, (other, _))| (one, other)));
+    let count = labels.clone().map(|(_, label)| label).count_total();
+    let strongest = ties.map(|(one, (_, band))| (one, band)).reduce_named("Strongest", |_, bands, out| {
+        if let Some((band, _)) = bands.last() {
+            out.push((**band, 1));
+        }
+    });
+    let tied = labels.join_map(strongest, |person, label, band| (*label, (*person, *band))).join_map(
+        count,
+        |label, (person, band), n| IdentityRow {
+            person: *person,
+            identity: *label,
+            confidence_bps: band.confidence_bps,
+            low_bps: band.low_bps,
+            high_bps: band.high_bps,
+            accounts: *n as i64,
+        },
+    );
+    let all = distinct(cx.accounts().map(|a| a.person)).map(|person| (person, ()));
+    let Band { confidence_bps, low_bps, high_bps } = Band::CERTAIN;
+    all.antijoin(tied.clone().map(|row| row.person))
+        .map(move |(person, ())| IdentityRow {
+            person,
+            identity: person,
+            confidence_bps,
+            low_bps,
+            high_bps,
+            accounts: 1,
+        })
+        .concat(tied)
+}
+
+/// Installs the view.
+pub fn install(cx: &mut Cx<'_>) {
+    let rows = cx.identities();
+    cx.emit(&VIEW.table, rows);
+}
