@@ -55,7 +55,7 @@ const EPOCHS_WAITING_MAX: usize = 64;
 /// Changed rows of closed epochs that wait for the committer, at most.
 const ROWS_WAITING_MAX: usize = 500_000;
 /// How far files stand back behind answers, on a machine that has no core to spare for them (0 to 19, see nice(2)).
-const SINK_NICENESS: i32 = 10;
+const SINK_NICENESS: i32 = 3;
 /// Parts of the committed rows that wait for the dataflow at a restart, at most.
 const PARTS_WAITING_MAX: usize = 4;
 /// How often waiting threads look whether they are to stop.
