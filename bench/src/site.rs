@@ -44,9 +44,8 @@ impl Site {
             .map(|(name, secret)| format!("{name} = \"{}\"\n", String::from_utf8_lossy(secret.expose())))
             .collect();
         std::fs::write(folder.path().join("flowsync.toml"), format!("[secrets]\n{}", config.concat()))?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let dir = DataDir::open_writer(&folder.path().join("data"), "flowsync-bench")?;
-        let pipeline = Pipeline::start(dir, &Model::shipped(), None, runtime.handle())?;
+        let pipeline = Pipeline::start(dir, &Model::shipped(), None)?;
         let mut done = 0;
         let mut making = Duration::ZERO;
         let started = Instant::now();

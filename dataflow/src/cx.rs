@@ -12,6 +12,7 @@ use flowsync_schemas::{
     fact::{
         AccountFact, ActivityFact, CommitFact, DeploymentFact, IdentityFact, IncidentFact, MentionFact,
         PullRequestFact, RejectFact, RelationFact, ReportFact, ReviewFact, SettingFact, SignalFact, TicketFact,
+        TraceFact,
     },
     model::Model,
 };
@@ -101,6 +102,7 @@ inputs! {
     incidents: Incident(IncidentFact),
     accounts: Account(AccountFact),
     mentions: Mention(MentionFact),
+    traces: Trace(TraceFact),
     relations: Relation(RelationFact),
     activities: Activity(ActivityFact),
     reports: Report(ReportFact),
@@ -180,8 +182,12 @@ impl<'s> Cx<'s> {
 shared! {
     /// Latest undeleted version of each ticket, by id.
     tickets: views::tickets::Keyed = views::tickets::define,
+    /// Names that tickets had before, and the tracker's own ids, with the keys that they have now.
+    ticket_names: views::tickets::Name = views::tickets::names,
     /// Each commit that some repository still reaches, by id.
     commits: views::commits::Keyed = views::commits::define,
+    /// What the messages of those commits say of other things, by id of the commit.
+    traces: views::commits::Trace = views::commits::traces,
     /// Latest undeleted version of each pull request, by id.
     pull_requests: views::pull_requests::Keyed = views::pull_requests::define,
     /// Latest undeleted version of each review, by id.
@@ -192,8 +198,14 @@ shared! {
     incidents: views::incidents::Keyed = views::incidents::define,
     /// Latest undeleted version of each setting, by name and key.
     settings: views::capitalization::Setting = views::capitalization::settings,
+    /// Projects whose keys count.
+    known_projects: flowsync_schemas::EntityId = views::evidence::known_projects,
+    /// Latest undeleted version of each relation that a tool states.
+    relations: views::edges::Relation = views::edges::relations,
     /// Reports in force: the latest of a person on a ticket and artifact.
     reports: views::evidence::Report = views::evidence::reports,
+    /// What smart commits ask for, by ticket.
+    smart_commits: views::ticket_status::Smart = views::ticket_status::smart_commits,
     /// Evidence rows.
     evidence: views::evidence::EvidenceRow = views::evidence::define,
     /// Links with their ids.

@@ -83,7 +83,9 @@ impl Overlay {
             return;
         }
         state.base = epoch;
-        state.deltas.retain(|d| d.upper > epoch);
+        // What goes is freed after the lock: it can be many rows, and queries wait for the lock.
+        let covered = state.deltas.partition_point(|d| d.upper <= epoch);
+        let covered: Vec<_> = state.deltas.drain(..covered).collect();
         if state.deltas.first().is_some_and(|d| d.lower != epoch) {
             // The commit cuts a delta in two: what is left of it is unknown.
             state.missed = state.missed.max(state.deltas.last().map(|d| d.upper));
@@ -94,6 +96,8 @@ impl Overlay {
             state.missed = None;
         }
         state.report();
+        drop(state);
+        drop(covered);
     }
 
     /// The newest epoch that a snapshot can show, where this process feeds the overlay.

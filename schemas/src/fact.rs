@@ -20,6 +20,8 @@ pub use vocabulary::*;
 pub struct TicketFact {
     /// Key, such as `SHOP-12` or `owner/repo#12`.
     pub ticket_key: Text,
+    /// The tracker's own id, which stays when the key changes. Missing where keys never change.
+    pub native_id: Option<Text>,
     /// Project key, or `owner/repo`.
     pub project: Text,
     /// Summary.
@@ -295,6 +297,22 @@ pub struct MentionFact {
     pub ticket_key: Text,
 }
 
+/// What a commit's message says of something else. Holds as long as the version of the commit that its signal states.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, Record)]
+pub struct TraceFact {
+    /// The commit.
+    pub sha: Text,
+    /// What is said.
+    pub kind: TraceKind,
+    /// Of what: a pull request, a sha, a ticket key; empty where it is a person.
+    pub target: Text,
+    /// Who wrote it as well.
+    pub person: Option<PersonId>,
+    /// Time worked on the ticket.
+    #[unit = "seconds"]
+    pub spent_secs: Option<i64>,
+}
+
 /// A relation that a tool states, as of one version. Its identity is edge, source and target.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, Record)]
 pub struct RelationFact {
@@ -465,13 +483,8 @@ fn with_meta(columns: &[ColumnSpec]) -> Vec<ColumnSpec> {
     META.iter().chain(columns).copied().collect()
 }
 
-/// The version of a table: 1 unless another is named after it.
-const fn newest(versions: &[u32]) -> u32 {
-    versions[versions.len() - 1]
-}
-
 macro_rules! fact_kinds {
-    ($($variant:ident($record:ident) = $table:literal $(version $version:literal)?, $doc:literal;)+) => {
+    ($($variant:ident($record:ident) = $table:literal version $version:literal, $doc:literal;)+) => {
         /// What a fact states.
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
         pub enum FactBody { $(#[doc = $doc] $variant($record)),+ }
@@ -479,7 +492,7 @@ macro_rules! fact_kinds {
         /// The tables of facts, in the order of [`FactBody`]'s variants.
         pub static FACT_TABLES: &[TableSpec] = &[$(TableSpec {
             name: $table,
-            version: newest(&[1 $(, $version)?]),
+            version: $version,
             key: &["signal", "seq"],
             columns: || with_meta($record::COLUMNS),
             birth: Birth::Dated("at"),
@@ -540,23 +553,24 @@ macro_rules! fact_kinds {
 }
 
 fact_kinds! {
-    Ticket(TicketFact) = "fact_tickets", "Versions of tickets.";
-    Commit(CommitFact) = "fact_commits", "Commits as repositories show them.";
-    PullRequest(PullRequestFact) = "fact_pull_requests", "Versions of pull requests.";
-    Review(ReviewFact) = "fact_reviews", "Versions of reviews.";
-    Deployment(DeploymentFact) = "fact_deployments", "Versions of deployments.";
-    Build(BuildFact) = "fact_builds", "Versions of builds and workflow runs.";
-    Incident(IncidentFact) = "fact_incidents", "Versions of incidents.";
-    Release(ReleaseFact) = "fact_releases", "Versions of releases.";
-    Ref(RefFact) = "fact_refs", "Versions of branches and tags.";
-    Sprint(SprintFact) = "fact_sprints", "Versions of sprints.";
+    Ticket(TicketFact) = "fact_tickets" version 2, "Versions of tickets.";
+    Commit(CommitFact) = "fact_commits" version 1, "Commits as repositories show them.";
+    PullRequest(PullRequestFact) = "fact_pull_requests" version 1, "Versions of pull requests.";
+    Review(ReviewFact) = "fact_reviews" version 1, "Versions of reviews.";
+    Deployment(DeploymentFact) = "fact_deployments" version 1, "Versions of deployments.";
+    Build(BuildFact) = "fact_builds" version 1, "Versions of builds and workflow runs.";
+    Incident(IncidentFact) = "fact_incidents" version 1, "Versions of incidents.";
+    Release(ReleaseFact) = "fact_releases" version 1, "Versions of releases.";
+    Ref(RefFact) = "fact_refs" version 1, "Versions of branches and tags.";
+    Sprint(SprintFact) = "fact_sprints" version 1, "Versions of sprints.";
     Account(AccountFact) = "fact_accounts" version 2, "Accounts that signals name, by pseudonym.";
-    Mention(MentionFact) = "fact_mentions", "Ticket keys found in artifacts.";
-    Relation(RelationFact) = "fact_relations", "Relations that tools state.";
-    Activity(ActivityFact) = "fact_activities", "Dated actions of persons.";
-    Report(ReportFact) = "fact_reports", "What persons reported by hand.";
-    Setting(SettingFact) = "fact_settings", "Settings: known projects, rates, policy rules.";
-    Identity(IdentityFact) = "fact_identities", "What persons say of two accounts: one person's, or not.";
+    Mention(MentionFact) = "fact_mentions" version 1, "Ticket keys found in artifacts.";
+    Trace(TraceFact) = "fact_traces" version 1, "What commit messages say of other things.";
+    Relation(RelationFact) = "fact_relations" version 1, "Relations that tools state.";
+    Activity(ActivityFact) = "fact_activities" version 1, "Dated actions of persons.";
+    Report(ReportFact) = "fact_reports" version 1, "What persons reported by hand.";
+    Setting(SettingFact) = "fact_settings" version 1, "Settings: known projects, rates, policy rules.";
+    Identity(IdentityFact) = "fact_identities" version 1, "What persons say of two accounts: one person's, or not.";
 }
 
 /// The table of signals.

@@ -1,7 +1,7 @@
 //! What did a person do on a day, and for which ticket?
 //!
 //! Grain: one row a person, a UTC day, a ticket and a kind of action. Key: `person, day, ticket_key, kind`. Inputs: commits,
-//! pull requests, reviews, dated actions, reports, and the links that are asserted (at least 50 %).
+//! pull requests, reviews, dated actions, reports, co-authors and smart commits, and the links that are asserted (at least 50 %).
 //!
 //! An action weighs points by its kind. An action on a ticket counts for that ticket. An action on an artifact is divided
 //! over the artifact's tickets by the confidence of the links; what no link claims stays with the ticket `''`. So the points
@@ -18,13 +18,13 @@ use differential_dataflow::{
 };
 use flowsync_schemas::{
     Birth, Day, EntityId, EntityKind, PersonId, Record, TableSpec, Text, ViewSpec,
-    fact::{ActivityKind, Verb},
+    fact::{ActivityKind, TraceKind, Verb},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     cx::Cx,
-    ops::{Coll, id, latest, sums},
+    ops::{Coll, id, latest, left_join, sums},
     views::{ASSERTED_BPS, evidence::Report},
 };
 
@@ -32,7 +32,7 @@ use crate::{
 pub static VIEW: ViewSpec = ViewSpec {
     table: TableSpec {
         name: "activity",
-        version: 1,
+        version: 2,
         key: &["person", "day", "ticket_key", "kind"],
         columns: || ActivityRow::COLUMNS.to_vec(),
         birth: Birth::Dated("day"),
@@ -53,6 +53,9 @@ pub static VIEW: ViewSpec = ViewSpec {
           union all
           select a.signal, a.acted_at, a.kind from fact_activities a
           where a.person = $1 and cast(a.acted_at as date) = $2 and a.kind = $4
+          union all
+          select t.signal, t.at, t.kind from fact_traces t join commits c on t.sha = c.sha
+          where (t.person = $1 or c.author = $1) and cast(c.authored_at as date) = $2 and t.kind in ('co_author', $4)
           union all
           select p.signal, p.at, p.verb from fact_reports p
           where p.person = $1 and cast(p.at as date) = $2 and p.ticket_key = $3 and $4 = 'report'",
@@ -81,18 +84,27 @@ const ORACLE: &str = "
                sha as subject_id, sha as action, 100000 as points
         from commits where author is not null and authored_at is not null
         union all
+        select person, cast(authored_at as date), 'commit', 'Commit', sha as subject_id, sha as action, 100000
+        from traces_in_force
+        where kind = 'co_author' and authored_at is not null and person is distinct from author
+        union all
+        select author, cast(authored_at as date), kind, 'Ticket', ticket_key, sha,
+               case kind when 'worklog' then greatest(spent_secs, 0) * 100000 / 3600 else 20000 end
+        from smart_commits where kind in ('worklog', 'comment') and author is not null and authored_at is not null
+        union all
         select author, cast(created_at as date), 'pull_request', 'PullRequest', pull_request, pull_request as action, 100000
         from pull_requests where author is not null and created_at is not null
         union all
         select reviewer, cast(submitted_at as date), 'review', 'PullRequest', pull_request, review, 60000
         from reviews where reviewer is not null and submitted_at is not null
         union all
-        select person, cast(acted_at as date), kind, subject_kind, subject_id, activity,
+        select person, cast(acted_at as date), kind, subject_kind,
+               case subject_kind when 'Ticket' then coalesce(n.ticket_key, subject_id) else subject_id end, activity,
                case kind when 'worklog' then case when spent_secs is null then 20000
                                                  else greatest(spent_secs, 0) * 100000 / 3600 end
                          when 'comment' then 20000 when 'review' then 60000 when 'transition' then 10000
                          when 'report' then 40000 else 100000 end
-        from acted
+        from acted left join ticket_names n on subject_id = n.name
         union all
         select person, cast(at as date), 'report', 'Ticket', ticket_key, signal as action, 40000 from reports_in_force
         where verb not in ('confirm', 'reject')
@@ -222,7 +234,28 @@ fn actions<'s>(cx: &mut Cx<'s>) -> Coll<'s, (EntityId, Action)> {
         let day = r.submitted_at.map(|t| t.day());
         act(r.reviewer, day, ActivityKind::Review, r.review.clone()).map(|a| (artifact, a))
     });
-    commits.concat(pulls).concat(reviews)
+    let co_authors = cx.traces().flat_map(move |(artifact, t)| {
+        let author = t.fact.person.filter(|p| t.fact.kind == TraceKind::CoAuthor && Some(*p) != t.author);
+        act(author, t.authored_at.map(|t| t.day()), ActivityKind::Commit, t.fact.sha.clone()).map(|a| (artifact, a))
+    });
+    commits.concat(pulls).concat(reviews).concat(co_authors)
+}
+
+/// Time and comments that smart commits log on tickets.
+fn logged<'s>(cx: &mut Cx<'s>) -> Coll<'s, Points> {
+    cx.smart_commits().flat_map(|(_, s)| {
+        let (kind, millipoints) = match s.kind {
+            TraceKind::Worklog => (ActivityKind::Worklog, s.spent_secs.unwrap_or_default().max(0) * 100_000 / 3_600),
+            TraceKind::Comment => (ActivityKind::Comment, points(ActivityKind::Comment)),
+            _ => return None,
+        };
+        Some(whole(s.author?, s.authored_at?.day(), s.ticket_key, kind, millipoints))
+    })
+}
+
+/// The points of an action on one ticket alone.
+fn whole(person: PersonId, day: Day, ticket: Text, kind: ActivityKind, millipoints: i64) -> Points {
+    ((person, day, ticket, kind), [1, millipoints, millipoints, millipoints, 0])
 }
 
 /// The activity.
@@ -266,15 +299,17 @@ pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, ActivityRow> {
             }
         })
         .map(|(_, points)| points);
-    let whole = |person, day, ticket: Text, kind, p: i64| ((person, day, ticket, kind), [1, p, p, p, 0]);
     let on_tickets = acted
         .filter(|(kind, ..)| *kind == EntityKind::Ticket)
-        .map(move |(_, ticket, a)| whole(a.person, a.day, ticket, a.kind, a.millipoints));
+        .map(|(_, ticket, a)| (id(EntityKind::Ticket, &ticket), (ticket, a)));
+    let on_tickets = left_join(on_tickets, cx.ticket_names())
+        .map(|(_, (ticket, a), now)| whole(a.person, a.day, now.map_or(ticket, |(_, key)| key), a.kind, a.millipoints));
+    let logged = logged(cx);
     let reports = cx.reports().filter(is_work).map(move |v| {
         let kind = ActivityKind::Report;
         whole(v.value.person, v.at.day(), v.value.ticket_key.clone(), kind, points(kind))
     });
-    sums(divided.concat(on_tickets).concat(reports)).map(
+    sums(divided.concat(on_tickets).concat(reports).concat(logged)).map(
         |((person, day, ticket_key, kind), [n, points, low, high, _])| ActivityRow {
             person,
             day,

@@ -7,12 +7,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use flowsync_schemas::{
-    Birth, EntityId, EntityKind, Micros, PersonId, Record, SignalId, TableSpec, Text, ViewSpec, fact::CommitFact,
+    Birth, EntityId, EntityKind, Micros, PersonId, Record, SignalId, TableSpec, Text, ViewSpec,
+    fact::{CommitFact, TraceFact},
 };
 
 use crate::{
     cx::Cx,
-    ops::{Coll, Version, id},
+    ops::{Coll, Version, distinct, id},
 };
 
 /// The view.
@@ -106,6 +107,35 @@ pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, Keyed> {
             }
         },
     )
+}
+
+/// A trace in force, by its commit.
+pub type Trace = (EntityId, Traced);
+
+/// A trace, and what the commit tells of who and when.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Traced {
+    /// The trace.
+    pub fact: Arc<TraceFact>,
+    /// Author of the commit.
+    pub author: Option<PersonId>,
+    /// Author's clock.
+    pub authored_at: Option<Micros>,
+    /// Committer's clock.
+    pub committed_at: Option<Micros>,
+}
+
+/// Traces of commits whose word holds; each once, however many signals state it.
+pub fn traces<'s>(cx: &mut Cx<'s>) -> Coll<'s, Trace> {
+    let standing = cx.commits().flat_map(|(commit, (v, signals))| {
+        let told = (v.value.author, v.value.authored_at, v.value.committed_at);
+        signals.into_iter().map(move |signal| ((commit, signal), told))
+    });
+    let stated = cx.facts.traces.clone().map(|v| ((id(EntityKind::Commit, &v.value.sha), v.signal), v.value));
+    let traced = stated.join(standing).map(|((commit, _), (fact, (author, authored_at, committed_at)))| {
+        (commit, Traced { fact, author, authored_at, committed_at })
+    });
+    distinct(traced)
 }
 
 /// Installs the view.

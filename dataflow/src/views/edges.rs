@@ -1,17 +1,20 @@
 //! The graph: what is connected with what, how, and how surely?
 //!
 //! Grain: one row an edge. Key: `src_kind, src_id, edge, dst_kind, dst_id`. Inputs: links that are asserted (at least 50 %),
-//! and what tools state: authors, reviewers, deployed commits, parents, relations. What the owning tool states is certain.
+//! and what tools state: authors, reviewers, deployed commits, parents, relations, traces in commit messages. What the owning
+//! tool states is certain.
+
+use std::sync::Arc;
 
 use flowsync_schemas::{
     Birth, EntityId, EntityKind, Micros, PersonId, Record, TableSpec, Text, ViewSpec,
-    fact::{EdgeKind, RelationFact},
+    fact::{EdgeKind, RelationFact, TraceKind},
     model::Band,
 };
 
 use crate::{
     cx::Cx,
-    ops::{Coll, id, latest},
+    ops::{Coll, Version, id, latest},
     views::ASSERTED_BPS,
 };
 
@@ -19,7 +22,7 @@ use crate::{
 pub static VIEW: ViewSpec = ViewSpec {
     table: TableSpec {
         name: "edges",
-        version: 2,
+        version: 3,
         key: &["src_kind", "src_id", "edge", "dst_kind", "dst_id"],
         columns: || EdgeRow::COLUMNS.to_vec(),
         birth: Birth::Dated("since"),
@@ -45,14 +48,15 @@ pub static VIEW: ViewSpec = ViewSpec {
             select 'Incident', incident, 'LINKED_TO', 'Ticket', ticket_key, opened_at
             from incidents where ticket_key is not null
             union all
+            select 'Commit', sha, case kind when 'pull_request' then 'PART_OF' when 'cherry_pick' then 'PICKED_FROM'
+                                            when 'revert' then 'REVERTS' else 'AUTHORED_BY' end,
+                   case kind when 'pull_request' then 'PullRequest' when 'co_author' then 'User' else 'Commit' end,
+                   case kind when 'co_author' then person else target end, committed_at
+            from traces_in_force where kind in ('pull_request', 'cherry_pick', 'revert', 'co_author')
+            union all
             select src_kind, src_id, edge, dst_kind, dst_id, at
-            from (
-                select *, row_number() over (
-                    partition by edge, src_kind, src_id, dst_kind, dst_id order by at desc, signal desc, seq desc) as age
-                from fact_relations
-            )
-            where age = 1 and not deleted
-              and not (edge = 'LINKED_TO' and dst_kind = 'Ticket' and src_kind in ('Commit', 'PullRequest'))
+            from relations_in_force
+            where not (edge = 'LINKED_TO' and dst_kind = 'Ticket' and src_kind in ('Commit', 'PullRequest'))
         )
         select src_kind, src_id, edge, dst_kind, dst_id, 10000 as confidence_bps, 10000 as low_bps, 10000 as high_bps,
                min(since) as since
@@ -65,6 +69,7 @@ pub static VIEW: ViewSpec = ViewSpec {
           union all
           select signal from fact_relations
           where src_kind = $1 and src_id = $2 and edge = $3 and dst_kind = $4 and dst_id = $5
+          union all select signal from fact_traces where $1 = 'Commit' and sha = $2 and (target = $5 or person = $5)
           union all select signal from commits where $1 = 'Commit' and sha = $2 and author = $5
           union all select signal from pull_requests where $1 = 'PullRequest' and pull_request = $2 and author = $5
           union all select signal from reviews where $1 = 'PullRequest' and pull_request = $2 and reviewer = $5
@@ -122,20 +127,46 @@ fn to_person(
     person.map(|p| ((kind, native.clone(), edge, EntityKind::User, p.to_string().into()), since))
 }
 
+/// A relation that a tool states.
+pub type Relation = Version<Arc<RelationFact>>;
+
+/// Relations in force.
+pub fn relations<'s>(cx: &mut Cx<'s>) -> Coll<'s, Relation> {
+    let relations = cx.facts.relations.clone().map(|v| {
+        let r = &v.value;
+        ((id(r.src_kind, &r.src_id), r.edge, id(r.dst_kind, &r.dst_id)), v)
+    });
+    latest(relations).filter(|(_, v)| !v.value.deleted).map(|(_, v)| v)
+}
+
 /// Relations that tools state, other than the tracker's links to work: those are evidence.
-fn stated<'s>(cx: &Cx<'s>) -> Coll<'s, Stated> {
+fn stated<'s>(cx: &mut Cx<'s>) -> Coll<'s, Stated> {
     let of_work = |r: &RelationFact| {
         r.edge == EdgeKind::LinkedTo
             && r.dst_kind == EntityKind::Ticket
             && matches!(r.src_kind, EntityKind::Commit | EntityKind::PullRequest)
     };
-    let relations = cx.facts.relations.clone().filter(move |v| !of_work(&v.value)).map(|v| {
+    cx.relations().filter(move |v| !of_work(&v.value)).map(|v| {
         let r = &v.value;
-        ((id(r.src_kind, &r.src_id), r.edge, id(r.dst_kind, &r.dst_id)), v)
-    });
-    latest(relations).flat_map(|(_, v)| {
-        let r = &v.value;
-        (!r.deleted).then(|| ((r.src_kind, r.src_id.clone(), r.edge, r.dst_kind, r.dst_id.clone()), Some(v.at)))
+        ((r.src_kind, r.src_id.clone(), r.edge, r.dst_kind, r.dst_id.clone()), Some(v.at))
+    })
+}
+
+/// What commit messages say of pull requests, of other commits and of co-authors.
+fn traced<'s>(cx: &mut Cx<'s>) -> Coll<'s, Stated> {
+    use EntityKind::{Commit, PullRequest};
+    cx.traces().flat_map(|(_, traced)| {
+        let t = &traced.fact;
+        let (edge, kind) = match t.kind {
+            TraceKind::PullRequest => (EdgeKind::PartOf, PullRequest),
+            TraceKind::CherryPick => (EdgeKind::PickedFrom, Commit),
+            TraceKind::Revert => (EdgeKind::Reverts, Commit),
+            TraceKind::CoAuthor => {
+                return to_person((Commit, &t.sha), EdgeKind::AuthoredBy, t.person, traced.committed_at);
+            }
+            TraceKind::Worklog | TraceKind::Comment | TraceKind::Start | TraceKind::Done => return None,
+        };
+        Some(((Commit, t.sha.clone(), edge, kind, t.target.clone()), traced.committed_at))
     })
 }
 
@@ -172,8 +203,8 @@ pub fn install(cx: &mut Cx<'_>) {
             .as_ref()
             .map(|ticket| ((Incident, i.incident.clone(), LinkedTo, Ticket, ticket.clone()), i.opened_at))
     });
-    let relations = stated(cx);
-    let certain = commits.concatenate([pulls, reviews, deployed, parents, incidents, relations]);
+    let (relations, traces) = (stated(cx), traced(cx));
+    let certain = commits.concatenate([pulls, reviews, deployed, parents, incidents, relations, traces]);
     let links = cx.links().filter(|(_, l)| l.confidence_bps >= ASSERTED_BPS).map(|(_, l)| {
         let (band, since) = (l.band(), Some(l.stated_at));
         row((l.artifact_kind, l.artifact_id, LinkedTo, Ticket, l.ticket_key), band, since)

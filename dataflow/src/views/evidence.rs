@@ -1,28 +1,33 @@
 //! Why would one believe that this artifact belongs to that ticket?
 //!
 //! Grain: one row an artifact, a ticket and a kind of evidence. Key: `artifact_kind, artifact_id, ticket_key, kind`.
-//! Inputs: keys found in artifacts, links of trackers, reports of people. A key counts only if its project is known (from
-//! tickets and from settings), so that `UTF-8` and `CVE-2021-44228` are no tickets; it holds as long as the version of the
-//! artifact that names it. Of a person's reports on one artifact and ticket the latest holds. One row per kind, however
-//! often it was said: of several signals the smallest id is shown. Keeps I3.
+//! Inputs: keys and numbers found in artifacts, links of trackers, reports of people, traces in commit messages.
+//!
+//! - A key counts only if its project is known (from tickets and from settings), so that `UTF-8` and `CVE-2021-44228` are no
+//!   tickets; a number only if there is such a ticket. Both hold as long as the version of the artifact that names them.
+//! - What names a ticket by a key that it had before names the ticket.
+//! - What a pull request, a merged, picked or reverted commit names, the commits (and the pull request) that go with it
+//!   name as well: kinds of their own, passed on one step.
+//! - Of a person's reports on one artifact and ticket the latest holds.
+//! - One row per kind, however often it was said: of several signals the smallest id is shown. Keeps I3.
 
 use std::sync::Arc;
 
 use flowsync_schemas::{
     Birth, EntityId, EntityKind, Micros, Record, SignalId, TableSpec, Text, ViewSpec,
-    fact::{EdgeKind, EvidenceKind, ReportFact, Verb},
+    fact::{EdgeKind, EvidenceKind, MentionFact, ReportFact, TraceKind, Verb},
 };
 
 use crate::{
     cx::Cx,
-    ops::{Coll, Version, distinct, id, latest},
+    ops::{Coll, Version, distinct, id, latest, left_join},
 };
 
 /// The view.
 pub static VIEW: ViewSpec = ViewSpec {
     table: TableSpec {
         name: "evidence",
-        version: 1,
+        version: 2,
         key: &["artifact_kind", "artifact_id", "ticket_key", "kind"],
         columns: || EvidenceRow::COLUMNS.to_vec(),
         birth: Birth::Dated("at"),
@@ -30,8 +35,14 @@ pub static VIEW: ViewSpec = ViewSpec {
     },
     oracle: ORACLE,
     why:
-        "select m.signal, m.at, m.kind from fact_mentions m
+        "select e.signal, e.at, e.kind from evidence e
+          where e.artifact_kind = $1 and e.artifact_id = $2 and e.ticket_key = $3 and e.kind = $4
+          union all
+          select m.signal, m.at, m.kind from fact_mentions m
           where m.artifact_kind = $1 and m.artifact_id = $2 and m.ticket_key = $3 and m.kind = $4
+          union all
+          select t.signal, t.at, t.kind from fact_traces t
+          where $1 = 'Commit' and t.sha = $2 and $4 in ('via_pull_request', 'cherry_pick', 'revert')
           union all
           select r.signal, r.at, 'tracker_link' from fact_relations r
           where r.src_kind = $1 and r.src_id = $2 and r.dst_id = $3 and r.edge = 'LINKED_TO' and 'tracker_link' = $4
@@ -42,40 +53,55 @@ pub static VIEW: ViewSpec = ViewSpec {
 };
 
 const ORACLE: &str = "
-    with projects as (
-        select project from tickets
-        union
-        select key from settings_in_force where name = 'project'
-    ),
-    stated as (
+    with mentioned as (
         -- keys found in artifacts whose version still holds
         select m.artifact_kind, m.artifact_id, m.ticket_key, m.project, m.kind, m.at, m.signal
         from fact_mentions m
         join (
             select 'PullRequest' as artifact_kind, pull_request as artifact_id, signal from pull_requests
             union
-            select 'Commit', f.sha, f.signal
-            from fact_commits f
-            join (
-                select repo, sha from (
-                    select repo, sha, deleted, row_number() over (
-                        partition by repo, sha order by at desc, signal desc, seq desc) as age
-                    from fact_commits
-                ) where age = 1 and not deleted
-            ) a on f.repo = a.repo and f.sha = a.sha
-            where not f.deleted
+            select 'Commit', sha, signal from standing_commits
         ) v on m.artifact_kind = v.artifact_kind and m.artifact_id = v.artifact_id and m.signal = v.signal
-        join projects p on m.project = p.project
+    ),
+    said as (
+        select m.artifact_kind, m.artifact_id, coalesce(n.ticket_key, m.ticket_key) as ticket_key,
+               coalesce(n.project, m.project) as project, m.kind, m.at, m.signal
+        from mentioned m
+        left join ticket_names n on m.ticket_key = n.name
+        join known_projects p on coalesce(n.project, m.project) = p.project
+        where m.kind not in ('number_key', 'closing_key')
+        union
+        select m.artifact_kind, m.artifact_id, m.ticket_key, m.project, m.kind, m.at, m.signal
+        from mentioned m join tickets t on m.ticket_key = t.ticket_key
+        where m.kind in ('number_key', 'closing_key')
         union
         -- links that a tracker states
-        select src_kind, src_id, dst_id, regexp_replace(dst_id, '[-#][0-9]+$', ''), 'tracker_link', at, signal
-        from (
-            select *, row_number() over (
-                partition by edge, src_kind, src_id, dst_kind, dst_id order by at desc, signal desc, seq desc) as age
-            from fact_relations
-        )
-        where age = 1 and not deleted and edge = 'LINKED_TO' and dst_kind = 'Ticket'
-          and src_kind in ('Commit', 'PullRequest')
+        select r.src_kind, r.src_id, coalesce(n.ticket_key, r.dst_id),
+               coalesce(n.project, regexp_replace(r.dst_id, '[-#][0-9]+$', '')), 'tracker_link', r.at, r.signal
+        from relations_in_force r left join ticket_names n on r.dst_id = n.name
+        where r.edge = 'LINKED_TO' and r.dst_kind = 'Ticket' and r.src_kind in ('Commit', 'PullRequest')
+          and (n.ticket_key is not null or r.dst_id like '%-%' or r.dst_id like '%#%')
+    ),
+    parts as (
+        select sha, target as pull_request from traces_in_force where kind = 'pull_request'
+        union
+        select src_id, dst_id from relations_in_force
+        where edge = 'PART_OF' and src_kind = 'Commit' and dst_kind = 'PullRequest'
+    ),
+    heirs as (
+        select 'PullRequest' as of_kind, pull_request as of_id, 'Commit' as heir_kind, sha as heir_id,
+               'via_pull_request' as kind from parts
+        union all
+        select 'Commit', sha, 'PullRequest', pull_request, 'via_commit' from parts
+        union all
+        select 'Commit', target, 'Commit', sha, kind from traces_in_force where kind in ('cherry_pick', 'revert')
+    ),
+    stated as (
+        select * from said
+        union
+        select h.heir_kind, h.heir_id, s.ticket_key, s.project, h.kind, s.at, s.signal
+        from said s join heirs h on s.artifact_kind = h.of_kind and s.artifact_id = h.of_id
+        where s.kind in ('branch_key', 'commit_key', 'title_key', 'tolerant_key', 'closing_key', 'tracker_link')
         union
         -- what people report
         select artifact_kind, artifact_id, ticket_key, project,
@@ -126,7 +152,14 @@ pub fn reports<'s>(cx: &mut Cx<'s>) -> Coll<'s, Report> {
         let r = &v.value;
         ((r.person, id(EntityKind::Ticket, &r.ticket_key), r.artifact_kind, r.artifact_id.clone()), v)
     });
-    latest(keyed).map(|(_, v)| v)
+    let latest = latest(keyed).map(|(_, v)| (id(EntityKind::Ticket, &v.value.ticket_key), v));
+    left_join(latest, cx.ticket_names()).map(|(_, mut v, now)| {
+        if let Some((project, ticket_key)) = now {
+            let report = Arc::make_mut(&mut v.value);
+            (report.project, report.ticket_key) = (project, ticket_key);
+        }
+        v
+    })
 }
 
 /// Artifact, ticket and kind: what evidence is told apart by.
@@ -140,45 +173,97 @@ fn keyed(kind: EvidenceKind, (signal, at, artifact, artifact_id, project, ticket
     (key, (signal, at, artifact, artifact_id, project, ticket))
 }
 
-/// Keys found in artifacts whose version still holds, in known projects.
+/// Keys found in artifacts whose version still holds, in known projects; numbers, of tickets that there are.
 fn mentions<'s>(cx: &mut Cx<'s>) -> Coll<'s, (Key, Statement)> {
     let of_pull_requests = cx.pull_requests().map(|(artifact, v)| (artifact, v.signal));
     let of_commits = cx.commits().flat_map(|(c, (_, signals))| signals.into_iter().map(move |s| (c, s)));
     let holding = of_pull_requests.concat(of_commits);
-    let projects = known_projects(cx);
-    cx.facts
+    let projects = cx.known_projects();
+    let tickets = cx.tickets().map(|(ticket, _)| ticket);
+    let held = cx
+        .facts
         .mentions
         .clone()
         .map(|v| ((id(v.value.artifact_kind, &v.value.artifact_id), v.signal), (v.at, v.value)))
         .semijoin(holding)
-        .map(|((_, signal), (at, m))| (EntityId::of_project(&m.project), (signal, at, m)))
-        .semijoin(projects)
-        .map(|(_, (signal, at, m))| {
-            let m = Arc::unwrap_or_clone(m);
-            keyed(m.kind, (signal, at, m.artifact_kind, m.artifact_id, m.project, m.ticket_key))
+        .map(|((_, signal), (at, m))| (id(EntityKind::Ticket, &m.ticket_key), (signal, at, m)));
+    let by_number = |m: &MentionFact| matches!(m.kind, EvidenceKind::NumberKey | EvidenceKind::ClosingKey);
+    let numbers = held.clone().filter(move |(_, (_, _, m))| by_number(m)).semijoin(tickets).map(|(_, said)| said);
+    let keys = held.filter(move |(_, (_, _, m))| !by_number(m));
+    let keys = left_join(keys, cx.ticket_names())
+        .map(|(_, (signal, at, mut m), now)| {
+            if let Some((project, ticket_key)) = now {
+                let m = Arc::make_mut(&mut m);
+                (m.project, m.ticket_key) = (project, ticket_key);
+            }
+            (EntityId::of_project(&m.project), (signal, at, m))
         })
+        .semijoin(projects)
+        .map(|(_, said)| said);
+    keys.concat(numbers).map(|(signal, at, m)| {
+        let m = Arc::unwrap_or_clone(m);
+        keyed(m.kind, (signal, at, m.artifact_kind, m.artifact_id, m.project, m.ticket_key))
+    })
 }
 
 /// Projects that have a ticket, or that a setting names.
-fn known_projects<'s>(cx: &mut Cx<'s>) -> Coll<'s, EntityId> {
+pub fn known_projects<'s>(cx: &mut Cx<'s>) -> Coll<'s, EntityId> {
     let tracked = cx.tickets().map(|(_, v)| EntityId::of_project(&v.value.project));
     let set = cx.settings().flat_map(|((name, key), _)| (&*name == "project").then(|| EntityId::of_project(&key)));
     distinct(tracked.concat(set))
 }
 
 /// Links between artifacts and tickets that a tracker states.
-fn tracker_links<'s>(cx: &Cx<'s>) -> Coll<'s, (Key, Statement)> {
-    let relations = cx.facts.relations.clone().flat_map(|v| {
+fn tracker_links<'s>(cx: &mut Cx<'s>) -> Coll<'s, (Key, Statement)> {
+    let links = cx.relations().flat_map(|v| {
         let r = &v.value;
         let of_work = matches!(r.src_kind, EntityKind::Commit | EntityKind::PullRequest);
         let link = r.edge == EdgeKind::LinkedTo && r.dst_kind == EntityKind::Ticket && of_work;
-        let key = (id(r.src_kind, &r.src_id), id(r.dst_kind, &r.dst_id));
-        link.then_some((key, v))
+        link.then(|| (id(EntityKind::Ticket, &r.dst_id), v.clone()))
     });
-    latest(relations).filter(|(_, v)| !v.value.deleted).map(|(_, v)| {
-        let (r, project) = (&v.value, project_of(&v.value.dst_id));
-        keyed(EvidenceKind::TrackerLink, (v.signal, v.at, r.src_kind, r.src_id.clone(), project, r.dst_id.clone()))
+    left_join(links, cx.ticket_names()).flat_map(|(_, v, now)| {
+        let r = &v.value;
+        // A tracker's own number that no ticket is known for is no key yet.
+        let stated = || r.dst_id.contains(['-', '#']).then(|| (project_of(&r.dst_id), r.dst_id.clone()));
+        let (project, ticket) = now.or_else(stated)?;
+        Some(keyed(EvidenceKind::TrackerLink, (v.signal, v.at, r.src_kind, r.src_id.clone(), project, ticket)))
     })
+}
+
+/// An artifact that has what is said of another one said of it too, and on what ground.
+type Heir = (EntityKind, Text, EvidenceKind);
+
+/// Who inherits from an artifact: a commit from its pull request and the other way round, a commit from the one that it was
+/// picked from, and from the one that it takes back.
+fn heirs<'s>(cx: &mut Cx<'s>) -> Coll<'s, (EntityId, Heir)> {
+    use EntityKind::{Commit, PullRequest};
+    let merged = cx.traces().flat_map(|(commit, t)| {
+        (t.fact.kind == TraceKind::PullRequest).then(|| (commit, t.fact.sha.clone(), t.fact.target.clone()))
+    });
+    let stated = cx.relations().flat_map(|v| {
+        let r = &v.value;
+        let part = r.edge == EdgeKind::PartOf && (r.src_kind, r.dst_kind) == (Commit, PullRequest);
+        part.then(|| (id(Commit, &r.src_id), r.src_id.clone(), r.dst_id.clone()))
+    });
+    let parts = distinct(merged.concat(stated)).flat_map(|(commit, sha, pull)| {
+        let of_pull = (id(PullRequest, &pull), (Commit, sha, EvidenceKind::ViaPullRequest));
+        [of_pull, (commit, (PullRequest, pull, EvidenceKind::ViaCommit))]
+    });
+    let others = cx.traces().flat_map(|(_, t)| {
+        let kind = match t.fact.kind {
+            TraceKind::CherryPick => EvidenceKind::CherryPick,
+            TraceKind::Revert => EvidenceKind::Revert,
+            _ => return None,
+        };
+        Some((id(Commit, &t.fact.target), (Commit, t.fact.sha.clone(), kind)))
+    });
+    parts.concat(others)
+}
+
+/// Whether what is said is passed on: it names the ticket as what the change is for, not in passing.
+fn is_inherited(kind: EvidenceKind) -> bool {
+    use EvidenceKind::*;
+    matches!(kind, BranchKey | CommitKey | TitleKey | TolerantKey | ClosingKey | TrackerLink)
 }
 
 /// `SHOP` of `SHOP-12`, `owner/repo` of `owner/repo#12`; the whole text where it is no key.
@@ -202,8 +287,16 @@ pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, EvidenceRow> {
         artifact.map(|(a, native)| keyed(kind, (v.signal, v.at, a, native, r.project, r.ticket_key)))
     });
     let model = std::rc::Rc::clone(&cx.model);
-    mentions(cx)
-        .concat(tracker_links(cx))
+    let said = mentions(cx).concat(tracker_links(cx));
+    // One step only: what is inherited is not passed on.
+    let inherited = said
+        .clone()
+        .flat_map(|((artifact, _, kind), statement)| is_inherited(kind).then_some((artifact, statement)))
+        .join(heirs(cx))
+        .map(|(_, ((signal, at, _, _, project, ticket), (artifact, native, kind)))| {
+            keyed(kind, (signal, at, artifact, native, project, ticket))
+        });
+    said.concat(inherited)
         .concat(reported)
         .reduce_named("Evidence", |_, statements, out| {
             if let Some((first, _)) = statements.first() {

@@ -58,12 +58,84 @@ pub static ORACLE_HELPERS: &[(&str, &str)] = &[
         ) where age = 1 and not deleted",
     ),
     (
+        "known_projects",
+        "select project from tickets
+         union
+         select key from settings_in_force where name = 'project'",
+    ),
+    (
+        // Names that tickets had before, and their trackers' own ids, with the keys that they have now.
+        "ticket_names",
+        "with versions as (
+            select native_id, ticket_key, project, at, signal, seq from fact_tickets where native_id is not null
+        ),
+        current as (
+            select native_id, ticket_key, project from (
+                select *, row_number() over (partition by native_id order by at desc, signal desc, seq desc) as age
+                from versions
+            ) where age = 1
+        ),
+        used as (
+            select *, row_number() over (partition by name order by at desc, signal desc, seq desc) as age
+            from (
+                select ticket_key as name, native_id, at, signal, seq from versions
+                union all
+                select native_id as name, native_id, at, signal, seq from versions
+            )
+        )
+        select u.name, c.project, c.ticket_key
+        from used u join current c on u.native_id = c.native_id
+        where u.age = 1 and u.name not in (select ticket_key from current)",
+    ),
+    (
         "reports_in_force",
-        "select * from (
+        "select r.signal, r.seq, r.at, r.person, r.verb, coalesce(n.project, r.project) as project,
+                coalesce(n.ticket_key, r.ticket_key) as ticket_key, r.artifact_kind, r.artifact_id, r.environment
+         from (
             select *, row_number() over (
                 partition by person, ticket_key, artifact_kind, artifact_id order by at desc, signal desc, seq desc) as age
             from fact_reports
-        ) where age = 1",
+         ) r left join ticket_names n on r.ticket_key = n.name
+         where age = 1",
+    ),
+    (
+        "relations_in_force",
+        "select * from (
+            select *, row_number() over (
+                partition by edge, src_kind, src_id, dst_kind, dst_id order by at desc, signal desc, seq desc) as age
+            from fact_relations
+        ) where age = 1 and not deleted",
+    ),
+    (
+        // Versions of commits whose word holds.
+        "standing_commits",
+        "select distinct f.sha, f.signal
+         from fact_commits f
+         join (
+            select repo, sha from (
+                select repo, sha, deleted, row_number() over (
+                    partition by repo, sha order by at desc, signal desc, seq desc) as age
+                from fact_commits
+            ) where age = 1 and not deleted
+         ) a on f.repo = a.repo and f.sha = a.sha
+         where not f.deleted",
+    ),
+    (
+        "traces_in_force",
+        "select distinct t.sha, t.kind, t.target, t.person, t.spent_secs, c.author, c.authored_at, c.committed_at
+         from fact_traces t
+         join standing_commits s on t.sha = s.sha and t.signal = s.signal
+         join commits c on t.sha = c.sha",
+    ),
+    (
+        // What smart commits ask for.
+        "smart_commits",
+        "select t.sha, t.kind, coalesce(n.ticket_key, t.target) as ticket_key, p.project, t.spent_secs, t.author,
+                t.authored_at, t.committed_at
+         from traces_in_force t
+         left join ticket_names n on t.target = n.name
+         join known_projects p on coalesce(n.project, regexp_replace(t.target, '[-#][0-9]+$', '')) = p.project
+         where t.kind in ('worklog', 'comment', 'start', 'done')",
     ),
     (
         "identity_statements_in_force",

@@ -1,30 +1,30 @@
 //! Where does a ticket stand: by its tracker, and by the evidence?
 //!
 //! Grain: one row a ticket that a tracker or some evidence knows. Key: `ticket_key`. Inputs: tickets, links that are
-//! asserted (at least 50 %), pull requests, commits, reports. The tracker's status stands beside the one that the evidence
+//! asserted (at least 50 %), pull requests, commits, reports, transitions of smart commits. The tracker's status stands beside the one that the evidence
 //! supports, so that they can disagree. The evidence says what its latest word says; a pull request's state and a person's
 //! report are words, a bare commit (`in_progress`) counts only where there is neither.
 
 use std::sync::Arc;
 
 use flowsync_schemas::{
-    Birth, EntityId, EntityKind, Micros, Record, TableSpec, Text, ViewSpec,
-    fact::{EvidenceKind, Progress, PullRequestState, Verb},
+    Birth, EntityId, EntityKind, Micros, PersonId, Record, TableSpec, Text, ViewSpec,
+    fact::{EvidenceKind, Progress, PullRequestState, TraceKind, Verb},
     model::Band,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     cx::Cx,
-    ops::{Coll, id},
-    views::{ASSERTED_BPS, links::LinkRow},
+    ops::{Coll, id, left_join},
+    views::{ASSERTED_BPS, evidence::project_of, links::LinkRow},
 };
 
 /// The view.
 pub static VIEW: ViewSpec = ViewSpec {
     table: TableSpec {
         name: "ticket_status",
-        version: 1,
+        version: 2,
         key: &["ticket_key"],
         columns: || TicketStatusRow::COLUMNS.to_vec(),
         birth: Birth::Timeless,
@@ -33,6 +33,7 @@ pub static VIEW: ViewSpec = ViewSpec {
     oracle: ORACLE,
     why: "select signal, at, 'tracker' as source from fact_tickets where ticket_key = $1
           union all select signal, at, 'report' from fact_reports where ticket_key = $1
+          union all select signal, at, kind from fact_traces where target = $1
           union all select signal, at, kind from evidence where ticket_key = $1
           union all select p.signal, p.updated_at, 'pull_request' from pull_requests p
           join links l on l.artifact_kind = 'PullRequest' and l.artifact_id = p.pull_request where l.ticket_key = $1",
@@ -56,8 +57,14 @@ const ORACLE: &str = "
         from links l join commits c on l.artifact_kind = 'Commit' and l.artifact_id = c.sha
         where l.confidence_bps >= 5000
         union all
-        select r.ticket_key, r.project, 1, r.at, s.step, s.progress, b.confidence_bps, b.low_bps, b.high_bps, 'report', r.signal
-        from reports_in_force r
+        select r.ticket_key, r.project, 1, r.at, s.step, s.progress, b.confidence_bps, b.low_bps, b.high_bps,
+               r.evidence_kind, r.evidence_id
+        from (
+            select ticket_key, project, at, verb, 'report' as evidence_kind, signal as evidence_id from reports_in_force
+            union all
+            select ticket_key, project, committed_at, kind, 'Commit', sha from smart_commits
+            where kind in ('start', 'done') and committed_at is not null
+        ) r
         join (values ('start', 1, 'in_progress'), ('block', 2, 'blocked'), ('done', 3, 'done'), ('deploy', 3, 'done'))
             as s(verb, step, progress) on r.verb = s.verb
         cross join (
@@ -187,7 +194,60 @@ fn words<'s>(cx: &mut Cx<'s>) -> Coll<'s, (EntityId, Word)> {
         let native = v.signal.to_string().into();
         Some((ticket, Word { class: 1, at: v.at, progress, band, kind: "report".into(), native, project, ticket_key }))
     });
-    pulls.concat(commits).concat(reports)
+    let transitions = cx.smart_commits().flat_map(move |(ticket, s)| {
+        let progress = match s.kind {
+            TraceKind::Start => Progress::InProgress,
+            TraceKind::Done => Progress::Done,
+            _ => return None,
+        };
+        let SmartCommit { project, ticket_key, sha, committed_at, .. } = s;
+        let (at, kind) = (committed_at?, EntityKind::Commit.word().into());
+        Some((ticket, Word { class: 1, at, progress, band, kind, native: sha, project, ticket_key }))
+    });
+    pulls.concat(commits).concat(reports).concat(transitions)
+}
+
+/// What a smart commit asks for, by the id of the ticket.
+pub type Smart = (EntityId, SmartCommit);
+
+/// One command of a smart commit.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SmartCommit {
+    /// What is asked for: time, a comment, a transition.
+    pub kind: TraceKind,
+    /// Project of the ticket.
+    pub project: Text,
+    /// The ticket.
+    pub ticket_key: Text,
+    /// The commit.
+    pub sha: Text,
+    /// Its author.
+    pub author: Option<PersonId>,
+    /// Author's clock.
+    pub authored_at: Option<Micros>,
+    /// Committer's clock.
+    pub committed_at: Option<Micros>,
+    /// Time worked, in seconds.
+    pub spent_secs: Option<i64>,
+}
+
+/// The commands of smart commits for tickets of known projects.
+pub fn smart_commits<'s>(cx: &mut Cx<'s>) -> Coll<'s, Smart> {
+    let asked = cx.traces().flat_map(|(_, t)| {
+        let asks = matches!(t.fact.kind, TraceKind::Worklog | TraceKind::Comment | TraceKind::Start | TraceKind::Done);
+        asks.then(|| (id(EntityKind::Ticket, &t.fact.target), t))
+    });
+    left_join(asked, cx.ticket_names())
+        .map(|(_, t, now)| {
+            let key = &t.fact.target;
+            let (project, ticket_key) = now.unwrap_or_else(|| (project_of(key), key.clone()));
+            let (kind, sha, spent_secs) = (t.fact.kind, t.fact.sha.clone(), t.fact.spent_secs);
+            let (author, authored_at, committed_at) = (t.author, t.authored_at, t.committed_at);
+            let known = EntityId::of_project(&project);
+            (known, SmartCommit { kind, project, ticket_key, sha, author, authored_at, committed_at, spent_secs })
+        })
+        .semijoin(cx.known_projects())
+        .map(|(_, s)| (id(EntityKind::Ticket, &s.ticket_key), s))
 }
 
 /// Blocked work is work in progress, where two words are compared.

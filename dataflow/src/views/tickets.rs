@@ -12,7 +12,7 @@ use flowsync_schemas::{
 
 use crate::{
     cx::Cx,
-    ops::{Coll, Version, id, latest},
+    ops::{Coll, Version, distinct, id, latest},
 };
 
 /// The view.
@@ -83,6 +83,26 @@ pub type Keyed = (EntityId, Version<Arc<TicketFact>>);
 pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, Keyed> {
     let versions = cx.facts.tickets.clone().map(|v| (id(EntityKind::Ticket, &v.value.ticket_key), v));
     latest(versions).filter(|(_, v)| !v.value.deleted)
+}
+
+/// A name that a ticket had before, or its tracker's own id, and the project and key that it has now.
+pub type Name = (EntityId, (Text, Text));
+
+/// The names that lead to another key: a ticket that moved keeps its tracker's id, and so what was said of its old key
+/// stays with it. A key that some ticket has now is its own.
+pub fn names<'s>(cx: &mut Cx<'s>) -> Coll<'s, Name> {
+    let versions = cx.facts.tickets.clone().flat_map(|v| {
+        let native = v.value.native_id.clone()?;
+        let tracked = EntityId::of_parts("tracker id", &[&native]);
+        Some((tracked, v.map(|t| (t.project.clone(), t.ticket_key.clone(), native))))
+    });
+    let current = latest(versions.clone()).map(|(tracked, v)| (tracked, (v.value.0, v.value.1)));
+    let used = versions.flat_map(|(tracked, v)| {
+        let names = [id(EntityKind::Ticket, &v.value.1), id(EntityKind::Ticket, &v.value.2)];
+        names.map(|name| (name, v.clone().map(|_| tracked)))
+    });
+    let held = distinct(current.clone().map(|(_, (_, key))| id(EntityKind::Ticket, &key)));
+    latest(used).map(|(name, v)| (v.value, name)).join(current).map(|(_, named)| named).antijoin(held)
 }
 
 /// Installs the view.

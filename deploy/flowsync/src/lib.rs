@@ -6,6 +6,7 @@ use std::{ffi::OsString, process::ExitCode};
 use anyhow::Result;
 use clap::Parser;
 
+mod backlog;
 mod cli;
 mod commands;
 mod config;

@@ -15,7 +15,7 @@ use std::{
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -37,9 +37,12 @@ use flowsync_schemas::{
     model::{Model, Weight},
 };
 use flowsync_sinks::{Catalogue, Grouping, GroupingOptions, Sink, SinkOptions, merge};
-use tokio::runtime::Handle;
+use tokio::runtime::Runtime;
 
-use crate::data;
+use crate::{
+    backlog::{self, Next, Publish, Waiting},
+    data,
+};
 
 /// Signals of one epoch, at most.
 const EPOCH_RECORDS_MAX: usize = 20_000;
@@ -47,8 +50,12 @@ const EPOCH_RECORDS_MAX: usize = 20_000;
 const EPOCH_BYTES_MAX: usize = 32 << 20;
 /// Epochs inside the dataflow, at most.
 const EPOCHS_IN_FLIGHT_MAX: usize = 4;
-/// Closed epochs that wait for the sink, at most.
+/// Closed epochs that wait for the publisher, at most.
 const EPOCHS_WAITING_MAX: usize = 64;
+/// Changed rows of closed epochs that wait for the committer, at most.
+const ROWS_WAITING_MAX: usize = 500_000;
+/// How far files stand back behind answers, on a machine that has no core to spare for them (0 to 19, see nice(2)).
+const SINK_NICENESS: i32 = 10;
 /// Parts of the committed rows that wait for the dataflow at a restart, at most.
 const PARTS_WAITING_MAX: usize = 4;
 /// How often waiting threads look whether they are to stop.
@@ -148,7 +155,7 @@ fn program(model: &Model) -> String {
 
 impl Pipeline {
     /// Starts the pipeline of a data directory that this process holds for writing.
-    pub fn start(dir: DataDir, model: &Model, workers: Option<usize>, runtime: &Handle) -> Result<Self> {
+    pub fn start(dir: DataDir, model: &Model, workers: Option<usize>) -> Result<Self> {
         let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(&dir.log())?);
         let vault = Arc::new(Vault::open(&dir.vault())?);
         let people = dir.pseudonymizer()?;
@@ -157,8 +164,9 @@ impl Pipeline {
             base: base_tables().copied().collect(),
             views: data::specs().into_iter().map(|v| v.table).collect(),
         };
+        let files = sink_runtime()?;
         let open = Sink::open(dir.path(), catalogue, program(model), SinkOptions::default());
-        let sink = runtime.block_on(open).context("the tables")?;
+        let sink = files.block_on(open).context("the tables")?;
         let mint = Arc::new(Mutex::new(Mint::open(&dir.feed())?));
         let digest_items = &flowsync_dataflow::views::digest_items::VIEW.table;
         let feed = Arc::new(Feed::open(&dir.feed().join("journal"), digest_items, FeedLimits::default())?);
@@ -167,7 +175,7 @@ impl Pipeline {
         let stop = Arc::new(AtomicBool::new(false));
 
         let (deltas_in, deltas) = sync_channel(EPOCHS_WAITING_MAX);
-        let (commits_in, commits) = sync_channel(EPOCHS_WAITING_MAX);
+        let (commits_in, commits) = backlog::bounded(ROWS_WAITING_MAX);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let config = JobConfig {
             workers: workers.unwrap_or(cores),
@@ -188,7 +196,7 @@ impl Pipeline {
             feed: feed.clone(),
             mint,
             status: status.clone(),
-            runtime: runtime.clone(),
+            runtime: files,
         };
         let threads = vec![
             spawn("reader", &status, &stop, move || reader.run(job, from, &base))?,
@@ -252,6 +260,21 @@ fn spawn(
     Ok(std::thread::Builder::new().name(name.into()).spawn(body)?)
 }
 
+/// What the sink works on: threads of its own, so that they can stand back.
+fn sink_runtime() -> Result<Runtime> {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    Ok(runtime.worker_threads(1).thread_name("sink").on_thread_start(stand_back).enable_all().build()?)
+}
+
+/// Lowers the priority of this thread: a commit merges and compresses for a second, and must not keep live feed and SQL
+/// waiting meanwhile. Linux alone has priorities of threads; elsewhere the whole process would stand back.
+fn stand_back() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(SINK_NICENESS) {
+        tracing::debug!(%error, "the sink runs at the common priority");
+    }
+}
+
 /// The function that the dataflow reads signals with.
 fn read_with(people: Pseudonymizer) -> Read {
     Arc::new(move |signal: &Signal| {
@@ -300,7 +323,7 @@ enum Loaded {
 const PART_ROWS: usize = 50_000;
 
 /// Hands over the committed base rows: tables side by side, in parts, so that reading goes on beside the dataflow.
-fn load(sink: &Sink, runtime: &Handle, parts: &SyncSender<Loaded>) -> Result<()> {
+fn load(sink: &Sink, runtime: &Runtime, parts: &SyncSender<Loaded>) -> Result<()> {
     let needed = |name: &&str| {
         let fact = FACT_TABLES.iter().any(|table| table.name == *name);
         !fact || TABLES_READ.contains(name)
@@ -427,12 +450,7 @@ struct Publisher {
 }
 
 impl Publisher {
-    fn run(
-        self,
-        deltas: &Receiver<EpochDelta>,
-        commits: &SyncSender<Arc<EpochDelta>>,
-        rebuild_to: Option<Epoch>,
-    ) -> Result<()> {
+    fn run(self, deltas: &Receiver<EpochDelta>, commits: &Publish, rebuild_to: Option<Epoch>) -> Result<()> {
         let mut first = true;
         for delta in deltas.iter().map(Arc::new) {
             // What comes first repeats the committed epoch; what is rebuilt is shown when it is whole.
@@ -443,7 +461,7 @@ impl Publisher {
                 self.feed.publish(&delta)?;
                 self.status.set(|p| p.closed = delta.upper);
             }
-            if commits.send(delta).is_err() {
+            if !commits.send(delta) {
                 return Ok(());
             }
         }
@@ -459,16 +477,12 @@ struct Committer {
     feed: Arc<Feed>,
     mint: Arc<Mutex<Mint>>,
     status: Arc<Status>,
-    runtime: Handle,
+    runtime: Runtime,
 }
 
 impl Committer {
-    fn run(
-        mut self,
-        deltas: &Receiver<Arc<EpochDelta>>,
-        rebuild_to: Option<Epoch>,
-        base: &SyncSender<Loaded>,
-    ) -> Result<()> {
+    fn run(mut self, deltas: &Waiting, rebuild_to: Option<Epoch>, base: &SyncSender<Loaded>) -> Result<()> {
+        stand_back();
         let started = Instant::now();
         if rebuild_to.is_none() {
             load(&self.sink, &self.runtime, base)?;
@@ -487,10 +501,10 @@ impl Committer {
                 .grouping
                 .due()
                 .map_or(Duration::from_secs(3600), |due| due.saturating_duration_since(Instant::now()));
-            match deltas.recv_timeout(wait) {
-                Ok(delta) => self.grouping.push(Arc::unwrap_or_clone(delta), Instant::now())?,
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return self.commit(),
+            match deltas.next(wait) {
+                Next::Delta(delta) => self.grouping.push(Arc::unwrap_or_clone(delta), Instant::now())?,
+                Next::Timeout => {}
+                Next::End => return self.commit(),
             }
             if self.grouping.due().is_some_and(|due| due <= Instant::now()) {
                 self.commit()?;
@@ -499,8 +513,8 @@ impl Committer {
     }
 
     /// Compares the tables with what the base rows give (I6).
-    fn reconcile(&mut self, deltas: &Receiver<Arc<EpochDelta>>) -> Result<()> {
-        let Ok(full) = deltas.recv() else { return Ok(()) };
+    fn reconcile(&mut self, deltas: &Waiting) -> Result<()> {
+        let Some(full) = deltas.wait() else { return Ok(()) };
         let correction = self.runtime.block_on(self.sink.reconcile(full))?;
         let corrected = correction.tables.values().map(|t| t.missing + t.extra).sum();
         self.status.set(|p| p.corrected = corrected);
@@ -508,11 +522,11 @@ impl Committer {
     }
 
     /// Computes every table anew up to an epoch, and replaces what is there.
-    fn rebuild(&mut self, deltas: &Receiver<Arc<EpochDelta>>, to: Epoch) -> Result<()> {
+    fn rebuild(&mut self, deltas: &Waiting, to: Epoch) -> Result<()> {
         let mut parts = Vec::new();
         let whole = |parts: &Vec<EpochDelta>| parts.last().is_some_and(|d| d.upper >= to);
         while !whole(&parts) {
-            let Ok(delta) = deltas.recv() else { return Ok(()) };
+            let Some(delta) = deltas.wait() else { return Ok(()) };
             parts.push(Arc::unwrap_or_clone(delta));
         }
         let Some(full) = merge(parts)? else { return Ok(()) };

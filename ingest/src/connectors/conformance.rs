@@ -134,7 +134,7 @@ impl Case {
 
     fn imported(&self) -> Verified {
         let delivery = Delivery { headers: &self.headers, body: &self.body, received_at: received_at() };
-        Verified::imported(self.connector.spec(), delivery, self.connector.delivery_id(delivery))
+        Verified::imported(self.connector.spec(), delivery, self.connector.delivery_id(delivery).as_deref())
     }
 
     fn verified(&self) -> Verified {

@@ -11,18 +11,18 @@
 use std::borrow::Cow;
 
 use flowsync_schemas::{
-    ConnectorSpec, EntityKind, FactBody, Micros, Parsed, PersonId, Text,
-    fact::{CommitFact, EvidenceKind, RefFact},
+    ConnectorSpec, FactBody, Micros, Parsed, PersonId, Text,
+    fact::{CommitFact, RefFact},
     id::Account,
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Connector, Delivery, Secret, Verified, VerifyError, json::Reader, keys};
+use super::{Connector, Delivery, Secret, Verified, VerifyError, json::Reader, message};
 
 /// What this connector is.
 pub static SPEC: ConnectorSpec = ConnectorSpec {
     name: "git",
-    version: 2,
+    version: 3,
     doc: "Any git repository on disk: commits with authors, parents and changed lines, branches and tags. Incremental: \
           a second import reads only what is new, and takes back commits that no branch or tag reaches any more.",
     verification: "read on this machine by `flowsync import git PATH…`; never accepted over HTTP",
@@ -166,7 +166,7 @@ fn read_commit(at: Micros, repo: &str, commit: &Commit<'_>, out: &mut Parsed<'_>
         deleted: false,
     };
     out.fact(at, FactBody::Commit(fact));
-    keys::mention(out, at, (EntityKind::Commit, &sha), EvidenceKind::CommitKey, &commit.message);
+    message::Commit { source: SPEC.name, at, repo, sha: &sha, message: &commit.message }.read(out);
 }
 
 fn gone_commit(repo: &str, sha: &str) -> CommitFact {

@@ -20,6 +20,8 @@ mod code;
 mod issues;
 mod runs;
 
+use std::borrow::Cow;
+
 use flowsync_schemas::{ConnectorSpec, Micros, Parsed, PersonId, id::Account};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
@@ -38,7 +40,7 @@ pub struct Github;
 
 static SPEC: ConnectorSpec = ConnectorSpec {
     name: "github",
-    version: 2,
+    version: 3,
     doc: "Webhooks of GitHub and GitHub Enterprise: commits, branches and tags, pull requests and reviews, issues and \
           comments, deployments, workflow runs and releases. Content type application/json.",
     verification: "X-Hub-Signature-256: HMAC-SHA-256 of the body under the webhook's secret",
@@ -87,11 +89,11 @@ impl Connector for Github {
 
     fn verify(&self, delivery: Delivery<'_>, secret: Option<&Secret>) -> Result<Verified, VerifyError> {
         signature::check(delivery, SIGNATURE, SPEC.name, secret)?;
-        Ok(Verified::new(&SPEC, delivery, self.delivery_id(delivery), Channel::Webhook, "hmac-sha256"))
+        Ok(Verified::new(&SPEC, delivery, self.delivery_id(delivery).as_deref(), Channel::Webhook, "hmac-sha256"))
     }
 
-    fn delivery_id<'a>(&self, delivery: Delivery<'a>) -> Option<&'a str> {
-        delivery.header("x-github-delivery").filter(|id| !id.is_empty())
+    fn delivery_id<'a>(&self, delivery: Delivery<'a>) -> Option<Cow<'a, str>> {
+        delivery.header("x-github-delivery").filter(|id| !id.is_empty()).map(Cow::Borrowed)
     }
 
     fn parse(&self, verified: &Verified, out: &mut Parsed<'_>) {

@@ -11,12 +11,16 @@
 //!   subject is then that number as text (`10001`), until something resolves it.
 //! - What is deleted is gone at the `timestamp` of the event, or just after the last version if that is later.
 //! - A project's event makes its key known (setting `project`), with or without tickets.
+//! - Answers of the API are read as well, with the address that was asked in the header `x-flowsync-request`: an issue's
+//!   remote links, and its development panel. What they link is stated by Jira itself.
 //! - An event that Jira has and this connector does not read ([`UNREAD`]) says nothing; any other name is rejected.
 //!
 //! Nothing here knows what a ticket leads to; texts are not searched for keys.
 
+use std::borrow::Cow;
+
 use flowsync_schemas::{
-    ConnectorSpec, EntityKind, FactBody, Micros, Parsed, PersonId, Text,
+    ConnectorSpec, EntityKind, FactBody, Micros, Parsed, PersonId, SignalId, Text,
     fact::{
         ActivityFact, ActivityKind, EdgeKind, IncidentFact, Progress, RelationFact, SettingFact, SprintFact, TicketFact,
     },
@@ -24,6 +28,8 @@ use flowsync_schemas::{
 };
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
+
+mod resources;
 
 use super::{
     Channel, Connector, Delivery, Secret, Verified, VerifyError,
@@ -33,14 +39,17 @@ use super::{
 
 const SIGNATURE: &str = "x-hub-signature";
 
+/// On a delivery that is the answer of Jira's API: the address that was asked.
+const REQUEST: &str = "x-flowsync-request";
+
 /// The connector.
 pub struct Jira;
 
 static SPEC: ConnectorSpec = ConnectorSpec {
     name: "jira",
-    version: 2,
+    version: 3,
     doc: "Webhooks of Jira Cloud, Server and Data Center: issues with their changelog, comments, worklogs, links, \
-          sprints and projects.",
+          sprints and projects. Also, imported, an issue's remote links and its development panel.",
     verification: "X-Hub-Signature: sha256= and the HMAC-SHA-256 of the body under the webhook's secret",
     events: &[
         "jira:issue_created",
@@ -65,7 +74,7 @@ static SPEC: ConnectorSpec = ConnectorSpec {
         "project_soft_deleted",
         "project_restored_deleted",
     ],
-    headers: &[],
+    headers: &[REQUEST],
     reference: "https://developer.atlassian.com/cloud/jira/platform/webhooks/",
 };
 
@@ -93,11 +102,16 @@ impl Connector for Jira {
 
     fn verify(&self, delivery: Delivery<'_>, secret: Option<&Secret>) -> Result<Verified, VerifyError> {
         signature::check(delivery, SIGNATURE, SPEC.name, secret)?;
-        Ok(Verified::new(&SPEC, delivery, self.delivery_id(delivery), Channel::Webhook, "hmac-sha256"))
+        Ok(Verified::new(&SPEC, delivery, self.delivery_id(delivery).as_deref(), Channel::Webhook, "hmac-sha256"))
     }
 
-    fn delivery_id<'a>(&self, delivery: Delivery<'a>) -> Option<&'a str> {
-        delivery.header("x-atlassian-webhook-identifier").filter(|id| !id.is_empty())
+    fn delivery_id<'a>(&self, delivery: Delivery<'a>) -> Option<Cow<'a, str>> {
+        if let Some(address) = delivery.header(REQUEST) {
+            // Answers for two issues can be the same bytes, and the answers for one issue change.
+            let answer = SignalId::of_bytes(SPEC.name, delivery.body);
+            return Some(Cow::Owned(format!("{address} {answer}")));
+        }
+        delivery.header("x-atlassian-webhook-identifier").filter(|id| !id.is_empty()).map(Cow::Borrowed)
     }
 
     fn parse(&self, verified: &Verified, out: &mut Parsed<'_>) {
@@ -106,6 +120,9 @@ impl Connector for Jira {
         let mut cx = Reader { out, received_at: signal.received_at, advice };
         if signal.body.is_empty() {
             return cx.out.reject("body: empty; switch off \"exclude body\" in the webhook");
+        }
+        if let Some((_, address)) = signal.headers.iter().find(|(name, _)| name == REQUEST) {
+            return resources::read(&mut cx, address, &signal.body);
         }
         let Some(body) = cx.body::<Envelope<'_>>(&signal.body) else { return };
         // The workflow step "trigger a webhook" sends the issue without naming an event.
@@ -203,6 +220,7 @@ fn person(cx: Cx<'_, '_, '_>, at: Micros, user: Option<&User<'_>>) -> Option<Per
 struct Issue<'a> {
     #[serde(borrow)]
     key: Str<'a>,
+    id: Option<Id>,
     #[serde(rename = "self")]
     url: Option<Str<'a>>,
     fields: Fields<'a>,
@@ -303,6 +321,7 @@ fn ticket(cx: Cx<'_, '_, '_>, at: Micros, issue: &Issue<'_>, deleted: bool) -> T
     let site = issue.url.as_deref().and_then(|url| url.split_once("/rest/")).map(|(site, _)| site);
     TicketFact {
         ticket_key: issue.key.text(),
+        native_id: issue.id.as_ref().map(|id| id.0.clone()),
         project: project.into(),
         title: fields.summary.text(),
         kind: fields.issuetype.as_ref().map(|t| t.name.text()).unwrap_or_default(),

@@ -170,7 +170,7 @@ fn explain(root: &str, error: &serde_path_to_error::Error<serde_json::Error>) ->
         let problem = if inner.is_eof() { "the JSON ends too early" } else { "not JSON" };
         return ("body".to_owned(), format!("{problem} (line {}, column {})", inner.line(), inner.column()));
     }
-    let relative = error.path().to_string();
+    let relative = plain_path(&error.path().to_string());
     let mut path = match (root, relative.as_str()) {
         ("", ".") => "body".to_owned(),
         ("", _) => relative,
@@ -192,6 +192,13 @@ fn explain(root: &str, error: &serde_path_to_error::Error<serde_json::Error>) ->
         None => "cannot be read".to_owned(),
     };
     (path, problem)
+}
+
+/// A path as a rejection may show it: a field of the sender's own can be called anything, also what names a person.
+fn plain_path(path: &str) -> String {
+    let plain = |part: &str| part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'[' | b']'));
+    let parts: Vec<&str> = path.split('.').map(|part| if plain(part) { part } else { "…" }).collect();
+    parts.join(".")
 }
 
 /// serde names the Rust type that it was reading; whoever mends a payload wants the JSON word.

@@ -10,6 +10,8 @@
 //! Invariants: pure, and never panics (I10); a report sent again with its `id`, or in the same bytes, is one signal
 //! (I2). What a report may say is in `report.rs`.
 
+use std::borrow::Cow;
+
 use flowsync_schemas::{Channel, ConnectorSpec, Micros, Parsed, id::Account};
 use serde::Deserialize;
 use serde_json::json;
@@ -67,16 +69,16 @@ impl Connector for Manual {
             return Err(VerifyError::Mismatch(AUTHORIZATION));
         }
         let id = self.delivery_id(delivery);
-        Ok(Verified::new(&SPEC, delivery, id, Channel::ManualUserReport, "api-token"))
+        Ok(Verified::new(&SPEC, delivery, id.as_deref(), Channel::ManualUserReport, "api-token"))
     }
 
     /// The sender's `id`. One that JSON has to escape is none: then the bytes are the identity.
-    fn delivery_id<'a>(&self, delivery: Delivery<'a>) -> Option<&'a str> {
+    fn delivery_id<'a>(&self, delivery: Delivery<'a>) -> Option<Cow<'a, str>> {
         #[derive(Deserialize)]
         struct Identity<'a> {
             id: Option<&'a str>,
         }
-        serde_json::from_slice::<Identity<'a>>(delivery.body).ok()?.id.filter(|id| !id.is_empty())
+        serde_json::from_slice::<Identity<'a>>(delivery.body).ok()?.id.filter(|id| !id.is_empty()).map(Cow::Borrowed)
     }
 
     fn parse(&self, verified: &Verified, out: &mut Parsed<'_>) {

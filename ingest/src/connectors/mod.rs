@@ -12,14 +12,16 @@ mod jira;
 mod json;
 mod keys;
 mod manual;
+mod message;
 #[cfg(test)]
 mod payloads_test;
+mod references;
 mod report;
 pub mod settings;
 mod signature;
 pub(crate) mod slack;
 
-use std::{collections::BTreeMap, fmt};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use flowsync_schemas::{Channel, ConnectorSpec, Micros, Parsed, Pseudonymizer, Signal, SignalId};
 
@@ -157,7 +159,7 @@ pub trait Connector: Send + Sync {
 
     /// The tool's own id of the delivery, where it sends one, so that a recorded delivery is the signal that it was as a
     /// webhook (I2).
-    fn delivery_id<'a>(&self, _delivery: Delivery<'a>) -> Option<&'a str> {
+    fn delivery_id<'a>(&self, _delivery: Delivery<'a>) -> Option<Cow<'a, str>> {
         None
     }
 

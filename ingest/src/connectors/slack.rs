@@ -74,13 +74,16 @@ impl Connector for Slack {
         let claimed = hex::decode(claimed).map_err(|_| VerifyError::Header(SIGNATURE))?;
         mac(secret, timestamp, delivery.body)?.verify_slice(&claimed).map_err(|_| VerifyError::Mismatch(SIGNATURE))?;
         let id = self.delivery_id(delivery);
-        Ok(Verified::new(&SPEC, delivery, id, Channel::ManualUserReport, "slack-v0"))
+        Ok(Verified::new(&SPEC, delivery, id.as_deref(), Channel::ManualUserReport, "slack-v0"))
     }
 
     /// `trigger_id` as it stands in the form, not decoded.
-    fn delivery_id<'a>(&self, delivery: Delivery<'a>) -> Option<&'a str> {
+    fn delivery_id<'a>(&self, delivery: Delivery<'a>) -> Option<Cow<'a, str>> {
         let form = std::str::from_utf8(delivery.body).ok()?;
-        form.split('&').find_map(|field| field.strip_prefix("trigger_id=")).filter(|id| !id.is_empty())
+        form.split('&')
+            .find_map(|field| field.strip_prefix("trigger_id="))
+            .filter(|id| !id.is_empty())
+            .map(Cow::Borrowed)
     }
 
     fn parse(&self, verified: &Verified, out: &mut Parsed<'_>) {

@@ -135,7 +135,7 @@ fn read(connector: &dyn Connector, line: &[u8], received_at: Micros) -> Result<O
     };
     let headers: Vec<_> = recorded.headers.into_iter().map(|(n, v)| (n.to_ascii_lowercase(), v)).collect();
     let delivery = Delivery { headers: &headers, body: &body, received_at };
-    Ok(Some(Verified::imported(connector.spec(), delivery, connector.delivery_id(delivery))))
+    Ok(Some(Verified::imported(connector.spec(), delivery, connector.delivery_id(delivery).as_deref())))
 }
 
 #[cfg(test)]

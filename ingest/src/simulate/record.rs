@@ -174,7 +174,7 @@ mod tests {
             assert_eq!(summary.unwrap().problem_count, 0, "{name}");
             let sent = all.iter().filter(|d| d.connector == name && !d.forged).map(|d| {
                 let delivery = Delivery { headers: &d.headers, body: &d.body, received_at: d.at };
-                (connector.delivery_id(delivery).unwrap_or_default().to_owned(), d.body.clone())
+                (connector.delivery_id(delivery).unwrap_or_default().into_owned(), d.body.clone())
             });
             assert_eq!(got, sent.collect::<Vec<_>>(), "{name}");
         }

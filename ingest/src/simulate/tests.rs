@@ -8,7 +8,7 @@ use std::{
 
 use flowsync_schemas::{
     EntityKind, FactBody, Parsed, Pseudonymizer, Text,
-    fact::{FACT_TABLES, Progress, PullRequestState},
+    fact::{EvidenceKind, FACT_TABLES, Progress, PullRequestState},
 };
 
 use super::{catalogue::Course, *};
@@ -179,7 +179,9 @@ fn stated(deliveries: &[Simulated]) -> Stated {
         all.accounts.extend(parsed.names.iter().map(|claim| claim.account.clone()));
         let mut keys: BTreeMap<Text, BTreeSet<Text>> = BTreeMap::new();
         for fact in &parsed.facts {
-            if let FactBody::Mention(m) = &fact.body {
+            if let FactBody::Mention(m) = &fact.body
+                && m.kind != EvidenceKind::TolerantKey
+            {
                 keys.entry(m.artifact_id.clone()).or_default().insert(m.ticket_key.clone());
             }
         }

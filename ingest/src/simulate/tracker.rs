@@ -205,7 +205,9 @@ impl World {
         let on_main = pull.landed.iter().filter(|c| !pull.commits.iter().any(|own| own.sha == c.sha));
         for commit in pull.replaced.iter().chain(&pull.commits).chain(on_main).filter(|c| c.arrived) {
             let (artifact_kind, artifact) = (EntityKind::Commit, commit.sha.to_string());
-            let stated = names(&commit.message, key) || (of_branch && commit.on_branch);
+            // A merge names the branch that it merged.
+            let on_branch = commit.on_branch || commit.message.starts_with("Merge pull request #");
+            let stated = names(&commit.message, key) || (of_branch && on_branch);
             let ticket = key.to_owned();
             self.tell(|| Truth::Link { artifact_kind, artifact, ticket, stated });
         }

@@ -18,7 +18,7 @@ pub enum Truth {
         artifact: String,
         /// Key.
         ticket: String,
-        /// Whether the artifact itself names the key in a form that counts, in a delivery that arrives and is in force at
+        /// Whether the artifact itself names the key in the form that tools read, in a delivery that arrives and is in force at
         /// the end. Where not, only other evidence can connect the two.
         stated: bool,
     },

@@ -55,6 +55,20 @@ words! {
         TitleKey = "title_key",
         /// The body has the key.
         BodyKey = "body_key",
+        /// A text has the key in a spelling that people use and no tool does: `shop-12`, `SHOP 128`.
+        TolerantKey = "tolerant_key",
+        /// A text names the ticket by number: `#12`, `owner/repo#12`.
+        NumberKey = "number_key",
+        /// A text names the ticket by number, and says that the change closes it: `Fixes #12`.
+        ClosingKey = "closing_key",
+        /// The pull request that the commit is part of names it.
+        ViaPullRequest = "via_pull_request",
+        /// A commit that is part of the pull request names it.
+        ViaCommit = "via_commit",
+        /// The commit that this one was picked from names it.
+        CherryPick = "cherry_pick",
+        /// The commit that this one takes back names it.
+        Revert = "revert",
         /// The tracker itself links the two.
         TrackerLink = "tracker_link",
         /// A person said so.
@@ -105,6 +119,32 @@ words! {
         Resolves = "RESOLVES",
         /// Part → whole: commit → pull request, ticket → parent.
         PartOf = "PART_OF",
+        /// Commit → the commit that it was picked from.
+        PickedFrom = "PICKED_FROM",
+        /// Commit → the commit that it takes back.
+        Reverts = "REVERTS",
+    }
+}
+
+words! {
+    /// What a commit's message says of something else, besides that it names a ticket.
+    pub enum TraceKind {
+        /// The pull request that the commit stands for.
+        PullRequest = "pull_request",
+        /// The commit that it was picked from.
+        CherryPick = "cherry_pick",
+        /// The commit that it takes back.
+        Revert = "revert",
+        /// Who wrote it as well.
+        CoAuthor = "co_author",
+        /// Time worked on a ticket (a smart commit's `#time`).
+        Worklog = "worklog",
+        /// A comment on a ticket (a smart commit's `#comment`).
+        Comment = "comment",
+        /// A ticket is begun (a smart commit's transition).
+        Start = "start",
+        /// A ticket is done (a smart commit's transition).
+        Done = "done",
     }
 }
 

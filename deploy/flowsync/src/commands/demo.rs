@@ -35,7 +35,7 @@ pub fn run(dir: &Path, exit: bool, seed: u64, runtime: &Runtime) -> Result<()> {
     let shown = dir.display().to_string();
     let data = DataDir::open_writer(dir, &super::command_line())?;
     let marker = data.path().join(MARKER);
-    let pipeline = Pipeline::start(data, &Model::shipped(), None, runtime.handle())?;
+    let pipeline = Pipeline::start(data, &Model::shipped(), None)?;
     if !marker.exists() && pipeline.status.get().committed > Epoch(0) {
         bail!("{shown} holds data that is no demo's; keep it clean of simulated signals: flowsync demo --dir OTHER");
     }

@@ -13,14 +13,13 @@ use flowsync_ingest::{
     import::{self, Progress, Summary},
     now,
 };
-use tokio::runtime::Runtime;
 
 use crate::{data, pipeline::Pipeline};
 
-pub fn run(connector: &str, paths: &[PathBuf], projects: Vec<String>, dir: &Path, runtime: &Runtime) -> Result<()> {
+pub fn run(connector: &str, paths: &[PathBuf], projects: Vec<String>, dir: &Path) -> Result<()> {
     let dir = DataDir::open_writer(dir, &super::command_line())?;
     let model = data::model(&dir)?;
-    let pipeline = Pipeline::start(dir, &model, None, runtime.handle())?;
+    let pipeline = Pipeline::start(dir, &model, None)?;
     let started = Instant::now();
     let imported = into(&pipeline, connector, paths, projects);
     // What was read before an error stays, and is committed.

@@ -18,9 +18,7 @@ pub fn dispatch(cli: Cli, runtime: &Runtime) -> Result<()> {
     match cli.command {
         Command::Demo { data, exit, seed } => demo::run(&data.dir, exit, seed, runtime),
         Command::Run { config, data, listen } => run::run(config.as_deref(), &data.dir, listen, runtime),
-        Command::Import { connector, paths, projects, data } => {
-            import::run(&connector, &paths, projects, &data.dir, runtime)
-        }
+        Command::Import { connector, paths, projects, data } => import::run(&connector, &paths, projects, &data.dir),
         Command::Sql { query, data, format, as_of } => {
             runtime.block_on(read::sql(&data.dir, &query, &format, as_of.as_deref()))
         }

@@ -28,7 +28,7 @@ pub fn run(config: Option<&Path>, dir: &Path, listen: Option<SocketAddr>, runtim
     let dir = DataDir::open_writer(dir, &super::command_line())?;
     data::set_model(&dir, model.as_deref())?;
     let model = data::model(&dir)?;
-    let pipeline = Pipeline::start(dir, &model, config.workers, runtime.handle())?;
+    let pipeline = Pipeline::start(dir, &model, config.workers)?;
     apply_settings(&pipeline, &config.settings)?;
     let address = listen.or(config.listen).unwrap_or(LISTEN);
     let connectors: Vec<_> = secrets.keys().cloned().collect();

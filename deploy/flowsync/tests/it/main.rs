@@ -4,6 +4,7 @@ mod catalogue;
 mod commands;
 mod histories;
 mod identity;
+mod jira_links;
 mod judge;
 mod kill;
 mod layering;

@@ -6,7 +6,7 @@ use flowsync_schemas::{
     fact::{
         AccountFact, ActivityFact, ActivityKind, CommitFact, DeploymentFact, EdgeKind, EvidenceKind, IdentityFact,
         IncidentFact, MentionFact, Progress, PullRequestFact, PullRequestState, RelationFact, ReportFact, ReviewFact,
-        RunState, SettingFact, TicketFact, Verb,
+        RunState, SettingFact, TicketFact, TraceFact, TraceKind, Verb,
     },
     model::Model,
 };
@@ -40,6 +40,11 @@ fn ticket_key() -> impl Strategy<Value = (&'static str, &'static str)> + Clone {
     prop::sample::select(TICKETS.to_vec())
 }
 
+/// Few ids, so that tickets change their keys, and take over those of others.
+fn native_id() -> impl Strategy<Value = Option<&'static str>> + Clone {
+    prop::option::weighted(0.7, prop::sample::select(vec!["10001", "10002", "10003"]))
+}
+
 fn sha() -> impl Strategy<Value = String> + Clone {
     (1u8..5).prop_map(|n| format!("{n:040}"))
 }
@@ -59,29 +64,33 @@ fn tickets() -> impl Strategy<Value = FactBody> {
         some_at(),
         some_at(),
         prop::option::of(ticket_key()),
+        native_id(),
         prop::bool::weighted(0.15),
     )
         .prop_filter("UTF is no tracker's project", |t| t.0.0 != "UTF")
-        .prop_map(|((project, key), kind, progress, assignee, created_at, resolved_at, parent, deleted)| {
-            FactBody::Ticket(TicketFact {
-                ticket_key: key.into(),
-                project: project.into(),
-                title: format!("{kind} {key}").into(),
-                kind: kind.into(),
-                status: progress.word().to_uppercase().into(),
-                progress,
-                priority: None,
-                labels: "".into(),
-                reporter: None,
-                assignee,
-                parent_key: parent.map(|p| p.1.into()),
-                estimate_secs: None,
-                created_at,
-                resolved_at,
-                url: None,
-                deleted,
-            })
-        })
+        .prop_map(
+            |((project, key), kind, progress, assignee, created_at, resolved_at, parent, native_id, deleted)| {
+                FactBody::Ticket(TicketFact {
+                    ticket_key: key.into(),
+                    native_id: native_id.map(Into::into),
+                    project: project.into(),
+                    title: format!("{kind} {key}").into(),
+                    kind: kind.into(),
+                    status: progress.word().to_uppercase().into(),
+                    progress,
+                    priority: None,
+                    labels: "".into(),
+                    reporter: None,
+                    assignee,
+                    parent_key: parent.map(|p| p.1.into()),
+                    estimate_secs: None,
+                    created_at,
+                    resolved_at,
+                    url: None,
+                    deleted,
+                })
+            },
+        )
 }
 
 fn commits() -> impl Strategy<Value = FactBody> {
@@ -186,7 +195,25 @@ fn runs() -> impl Strategy<Value = FactBody> {
 }
 
 fn mention() -> impl Strategy<Value = (EvidenceKind, (&'static str, &'static str))> + Clone {
-    (prop::sample::select(vec![EvidenceKind::TitleKey, EvidenceKind::BodyKey, EvidenceKind::CommitKey]), ticket_key())
+    use EvidenceKind::*;
+    (prop::sample::select(vec![TitleKey, BodyKey, CommitKey, TolerantKey, NumberKey, ClosingKey]), ticket_key())
+}
+
+fn trace() -> impl Strategy<Value = TraceFact> + Clone {
+    let kind = prop::sample::select(TraceKind::ALL.to_vec());
+    let ticket = prop_oneof![4 => ticket_key().prop_map(|t| t.1), 1 => Just("10001")];
+    (kind, sha(), pull(), ticket, person(), prop::option::of(-10i64..9_000)).prop_map(
+        |(kind, sha, number, ticket, person, spent_secs)| {
+            let (target, who) = match kind {
+                TraceKind::PullRequest => (format!("o/r#{number}"), None),
+                TraceKind::CherryPick | TraceKind::Revert => (sha, None),
+                TraceKind::CoAuthor => (String::new(), Some(person)),
+                _ => (ticket.to_owned(), None),
+            };
+            let spent_secs = spent_secs.filter(|_| kind == TraceKind::Worklog);
+            TraceFact { sha: "".into(), kind, target: target.into(), person: who, spent_secs }
+        },
+    )
 }
 
 fn relations() -> impl Strategy<Value = FactBody> {
@@ -201,12 +228,17 @@ fn relations() -> impl Strategy<Value = FactBody> {
         .prop_map(|(edge, of_commit, sha, number, ticket, deleted)| {
             let (src_kind, src_id) =
                 if of_commit { (EntityKind::Commit, sha) } else { (EntityKind::PullRequest, format!("o/r#{number}")) };
+            let (dst_kind, dst_id) = if of_commit && edge == EdgeKind::PartOf {
+                (EntityKind::PullRequest, format!("o/r#{number}"))
+            } else {
+                (EntityKind::Ticket, ticket.1.to_owned())
+            };
             FactBody::Relation(RelationFact {
                 edge,
                 src_kind,
                 src_id: src_id.into(),
-                dst_kind: EntityKind::Ticket,
-                dst_id: ticket.1.into(),
+                dst_kind,
+                dst_id: dst_id.into(),
                 deleted,
             })
         })
@@ -227,7 +259,7 @@ fn activities() -> impl Strategy<Value = FactBody> {
     )
         .prop_map(|(n, kind, person, on_ticket, ticket, number, acted_at, spent_secs, deleted)| {
             let (subject_kind, subject_id) = if on_ticket {
-                (EntityKind::Ticket, ticket.1.to_owned())
+                (EntityKind::Ticket, if number == 1 { "10001".to_owned() } else { ticket.1.to_owned() })
             } else {
                 (EntityKind::PullRequest, format!("o/r#{number}"))
             };
@@ -324,13 +356,22 @@ fn stated() -> impl Strategy<Value = Vec<Stated>> {
         3 => tickets(), 3 => commits(), 3 => pull_requests(), 2 => reviews(), 2 => runs(), 2 => relations(),
         3 => activities(), 3 => reports(), 2 => settings(), 6 => accounts(), 2 => identities(),
     ];
-    (at(), body, prop::collection::vec(mention(), 0..3)).prop_map(|(at, body, mentions)| {
+    let texts = (prop::collection::vec(mention(), 0..3), prop::collection::vec(trace(), 0..3));
+    (at(), body, texts).prop_map(|(at, body, (mentions, traces))| {
         let artifact = match &body {
             FactBody::Commit(c) if !c.deleted => Some((EntityKind::Commit, c.sha.clone())),
             FactBody::PullRequest(p) => Some((EntityKind::PullRequest, p.pull_request.clone())),
             _ => None,
         };
         let mut facts = vec![(at, body)];
+        if let Some((EntityKind::Commit, sha)) = &artifact {
+            for trace in traces {
+                let trace = (at, FactBody::Trace(TraceFact { sha: sha.clone(), ..trace }));
+                if !facts.contains(&trace) {
+                    facts.push(trace);
+                }
+            }
+        }
         if let Some((artifact_kind, artifact_id)) = artifact {
             for (kind, (project, key)) in mentions {
                 let mention = MentionFact {

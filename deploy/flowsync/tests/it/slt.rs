@@ -15,14 +15,13 @@ use flowsync_query::{AsOf, Engine, QueryError};
 use flowsync_schemas::{Micros, Value, model::Model};
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner, default_normalizer, default_validator};
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
 
 /// Fills a data directory with the history.
-fn fill(dir: &Path, runtime: &Runtime) {
+fn fill(dir: &Path) {
     std::fs::create_dir_all(dir.join("keys")).expect("a folder");
     std::fs::write(dir.join("keys/tenant.key"), [7; 32]).expect("written");
     let dir = DataDir::open_writer(dir, "a test").expect("a data directory");
-    let pipeline = Pipeline::start(dir, &Model::shipped(), None, runtime.handle()).expect("it starts");
+    let pipeline = Pipeline::start(dir, &Model::shipped(), None).expect("it starts");
     let until = Micros::parse("2026-10-15T15:00:00Z").expect("a time");
     let simulation = Simulation::new(1, until, Scale::DEMO);
     let secrets: Secrets = simulate::CONNECTORS.iter().map(|c| ((*c).to_owned(), Secret::new(*c))).collect();
@@ -72,7 +71,7 @@ impl AsyncDB for Tables {
 fn sql_over_a_fixed_history_gives_the_expected_rows() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let dir = TempDir::new().expect("a folder");
-    fill(dir.path(), &runtime);
+    fill(dir.path());
     let (_, engine) = flowsync::data::open(dir.path()).expect("an engine");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../query/tests/slt");
     let mut files: Vec<PathBuf> =

@@ -12,7 +12,8 @@ use serde::{Deserialize, de::IgnoredAny};
 use super::{Cx, Envelope, Numbered, SPEC, User, person, repository, step};
 use crate::connectors::{
     json::{Str, Time, filled, shown},
-    keys,
+    keys, message,
+    references::Dialect,
 };
 
 #[derive(Deserialize)]
@@ -92,7 +93,7 @@ fn commit(cx: Cx<'_, '_, '_>, pushed_at: Micros, repo: &Text, branch: Option<&st
         deleted: false,
     };
     cx.out.fact(at, FactBody::Commit(fact));
-    keys::mention(cx.out, at, (EntityKind::Commit, &sha), EvidenceKind::CommitKey, &commit.message);
+    message::Commit { source: SPEC.name, at, repo, sha: &sha, message: &commit.message }.read(cx.out);
     if let Some(branch) = branch.filter(|_| distinct) {
         keys::mention(cx.out, at, (EntityKind::Commit, &sha), EvidenceKind::BranchKey, branch);
     }
@@ -235,7 +236,10 @@ pub fn pull_request(cx: Cx<'_, '_, '_>, body: &Envelope<'_>) -> Option<()> {
     let artifact = (EntityKind::PullRequest, &id);
     keys::mention(cx.out, at, artifact, EvidenceKind::BranchKey, &pr.head.name);
     keys::mention(cx.out, at, artifact, EvidenceKind::TitleKey, &pr.title);
-    keys::mention(cx.out, at, artifact, EvidenceKind::BodyKey, pr.body.as_deref().unwrap_or_default());
+    let text = pr.body.as_deref().unwrap_or_default();
+    keys::mention(cx.out, at, artifact, EvidenceKind::BodyKey, text);
+    message::numbers(cx.out, at, artifact, &repo.full_name, &pr.title, Dialect::GitHub);
+    message::numbers(cx.out, at, artifact, &repo.full_name, text, Dialect::GitHub);
     for sha in [Some(head_sha), merge_sha].into_iter().flatten().filter(|sha| !sha.is_empty()) {
         let part = RelationFact {
             edge: EdgeKind::PartOf,

@@ -59,6 +59,7 @@ impl Issue<'_> {
             self.parent_issue_url.as_deref().and_then(|url| url.split_once("/repos/")?.1.split_once("/issues/"));
         TicketFact {
             ticket_key: format!("{repo}#{}", self.number).into(),
+            native_id: None,
             project: repo.clone(),
             title: self.title.text(),
             kind: self.kind().into(),

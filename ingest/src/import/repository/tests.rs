@@ -166,7 +166,10 @@ fn a_history_is_read_as_git_tells_it() {
         .into_iter()
         .filter_map(|f| if let FactBody::Mention(m) = f { Some(m.ticket_key.to_string()) } else { None })
         .collect();
-    assert_eq!(mentioned.iter().map(String::as_str).collect::<Vec<_>>(), ["PAY-2", "SHOP-1", "SHOP-3", "UTF-8"]);
+    assert_eq!(
+        mentioned.iter().map(String::as_str).collect::<Vec<_>>(),
+        ["PAY-2", "SHOP-1", "SHOP-3", "UTF-8", "owner/name#7"]
+    );
 }
 
 #[test]
