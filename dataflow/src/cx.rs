@@ -220,8 +220,8 @@ shared! {
     bots: flowsync_schemas::PersonId = views::people::bots,
     /// Statements on accounts in force, by the two accounts.
     identity_statements: views::identity_evidence::Statement = views::identity_evidence::statements,
-    /// Evidence that two accounts are one person's, or not.
-    identity_evidence: views::identity_evidence::IdentityEvidenceRow = views::identity_evidence::define,
+    /// Reasons to believe that two accounts are one person's, or not.
+    identity_reasons: views::identity_evidence::Reason = views::identity_evidence::reasons,
     /// Accounts and the person they belong to.
     identities: views::identities::IdentityRow = views::identities::define,
     /// Effort rows.

@@ -137,20 +137,20 @@ impl<'a> Parsed<'a> {
         if !self.names.contains(&claim) {
             self.names.push(claim);
         }
-        let handle = match account {
-            Account::Email(email) => naming::handle(email),
-            Account::Login { source, login } if !naming::is_opaque(source, login) => naming::handle(login),
+        let login = match account {
+            Account::Email(email) => email,
+            Account::Login { source, login } if !naming::is_opaque(source, login) => login,
             // Then the name beside it may be the login that people see, as in Slack.
-            Account::Login { .. } if !name.contains(char::is_whitespace) => naming::handle(name),
-            Account::Login { .. } => None,
+            Account::Login { .. } if !name.contains(char::is_whitespace) => name,
+            Account::Login { .. } => "",
         };
         let body = AccountFact {
             person,
             source: source.into(),
             kind: kind.into(),
             bot,
-            name: naming::name(name).map(|name| self.people.token(TokenKind::Name, &name)),
-            handle: handle.map(|handle| self.people.token(TokenKind::Handle, &handle)),
+            name: self.people.token(TokenKind::Name, name),
+            handle: self.people.token(TokenKind::Handle, login),
             same_as: same_as.filter(|other| *other != person),
         };
         self.fact(at, FactBody::Account(body));

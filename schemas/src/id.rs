@@ -1,6 +1,6 @@
 //! Typed ids. Keys on the hot path are fixed-width hashes; people are pseudonyms from the connector onward (I8).
 
-use std::{fmt, str::FromStr};
+use std::{cell::RefCell, collections::HashMap, fmt, str::FromStr};
 
 use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
@@ -194,16 +194,29 @@ hex_id! {
 /// What a [`Token`] is made of. Tokens of different kinds never equal one another, nor a [`PersonId`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenKind {
-    /// A display name, as [`crate::naming::name`] gives it.
+    /// A display name, as [`crate::naming::name`] makes it comparable.
     Name,
-    /// A login or local part, as [`crate::naming::handle`] gives it.
+    /// A login or e-mail address, as [`crate::naming::handle`] makes it comparable.
     Handle,
 }
 
 /// Makes pseudonyms under the tenant's key. A bare hash would be reversed by a list of e-mail addresses.
+///
+/// A name costs several digests, and a few people are named over and over: each thread remembers what it made lately. A
+/// function of key and text all the same.
 #[derive(Clone)]
 pub struct Pseudonymizer {
     keyed: Hmac<Sha256>,
+    /// Tells what was made with another key.
+    key: u128,
+}
+
+/// Texts whose digest a thread remembers, and their length (I9): some MiB at most.
+const REMEMBERED_MAX: usize = 16_384;
+const REMEMBERED_BYTES_MAX: usize = 256;
+
+thread_local! {
+    static REMEMBERED: RefCell<HashMap<Box<[u8]>, Option<u128>>> = RefCell::default();
 }
 
 impl fmt::Debug for Pseudonymizer {
@@ -217,36 +230,66 @@ impl Pseudonymizer {
     pub fn new(key: &[u8; 32]) -> Self {
         #[allow(clippy::expect_used)] // HMAC takes keys of every length.
         let keyed = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes any key");
-        Self { keyed }
+        let key = cut(keyed.clone());
+        Self { keyed, key }
     }
 
     /// The pseudonym of an account. E-mail addresses are compared without regard to case.
     pub fn person(&self, account: &Account<'_>) -> PersonId {
-        let mut mac = self.keyed.clone();
-        match account {
-            Account::Email(email) => {
-                mac.update(b"email\0");
-                mac.update(email.trim().to_lowercase().as_bytes());
-            }
+        let made = match account {
+            Account::Email(email) => self.remembered(&[b"email", email.as_bytes()], || {
+                Some(self.digest(&[b"email", email.trim().to_lowercase().as_bytes()]))
+            }),
             Account::Login { source, login } => {
-                mac.update(b"login\0");
-                mac.update(source.as_bytes());
-                mac.update(b"\0");
-                mac.update(login.as_bytes());
+                let parts: [&[u8]; 3] = [b"login", source.as_bytes(), login.as_bytes()];
+                self.remembered(&parts, || Some(self.digest(&parts)))
             }
-        }
-        PersonId(cut(mac))
+        };
+        PersonId(made.unwrap_or_default())
     }
 
-    /// The token of a text that was made comparable: see [`crate::naming`].
-    pub fn token(&self, kind: TokenKind, text: &str) -> Token {
+    /// The token of a name or a login as a tool writes it, where it can be compared: see [`crate::naming`].
+    pub fn token(&self, kind: TokenKind, text: &str) -> Option<Token> {
+        let (word, plain): (&[u8], fn(&str) -> Option<String>) = match kind {
+            TokenKind::Name => (b"name", crate::naming::name),
+            TokenKind::Handle => (b"handle", crate::naming::handle),
+        };
+        let made = || plain(text).map(|plain| self.digest(&[word, plain.as_bytes()]));
+        self.remembered(&[word, text.as_bytes()], made).map(Token)
+    }
+
+    /// The digest of texts, with a zero between them.
+    fn digest(&self, parts: &[&[u8]]) -> u128 {
         let mut mac = self.keyed.clone();
-        mac.update(match kind {
-            TokenKind::Name => b"name\0",
-            TokenKind::Handle => b"handle\0",
-        });
-        mac.update(text.as_bytes());
-        Token(cut(mac))
+        for (n, part) in parts.iter().enumerate() {
+            if n > 0 {
+                mac.update(b"\0");
+            }
+            mac.update(part);
+        }
+        cut(mac)
+    }
+
+    fn remembered(&self, parts: &[&[u8]], make: impl FnOnce() -> Option<u128>) -> Option<u128> {
+        let mut text = self.key.to_le_bytes().to_vec();
+        for part in parts {
+            text.extend_from_slice(part);
+            text.push(0);
+        }
+        REMEMBERED.with_borrow_mut(|remembered| {
+            if let Some(made) = remembered.get(text.as_slice()) {
+                return *made;
+            }
+            if remembered.len() >= REMEMBERED_MAX {
+                remembered.clear();
+            }
+            let made = make();
+            // What is longer than a name is remembered by nobody.
+            if text.len() <= REMEMBERED_BYTES_MAX {
+                remembered.insert(text.into_boxed_slice(), made);
+            }
+            made
+        })
     }
 }
 
@@ -296,8 +339,13 @@ mod tests {
         assert_eq!(one.person(&mail), one.person(&Account::Email("ada@example.org ")));
         assert_ne!(one.person(&mail), two.person(&mail));
         assert!(!format!("{one:?}").contains('1'));
-        let name = one.token(TokenKind::Name, "ada lovelace");
-        assert_ne!(name, two.token(TokenKind::Name, "ada lovelace"));
-        assert_ne!(name, one.token(TokenKind::Handle, "ada lovelace"));
+        // What was made before is remembered, by key and kind.
+        let name = one.token(TokenKind::Name, "Ada Lovelace");
+        assert!(name.is_some() && name == one.token(TokenKind::Name, "ada  lovelace"));
+        assert_ne!(name, two.token(TokenKind::Name, "Ada Lovelace"));
+        assert_ne!(name, one.token(TokenKind::Handle, "Ada Lovelace"));
+        let many = (0..2 * REMEMBERED_MAX).map(|n| one.person(&Account::Email(&n.to_string())));
+        assert_eq!(many.collect::<std::collections::BTreeSet<_>>().len(), 2 * REMEMBERED_MAX);
+        assert_eq!(name, one.token(TokenKind::Name, "Ada Lovelace"));
     }
 }

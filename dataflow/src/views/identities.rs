@@ -15,7 +15,9 @@
 //! id, and what is built on them (`effort`); artifacts, `activity` and `edges` keep the account that acted, so that they
 //! are not rewritten. Keeps I3.
 
-use differential_dataflow::operators::{CountTotal, Iterate};
+use std::collections::BTreeMap;
+
+use differential_dataflow::operators::Iterate;
 use flowsync_schemas::{Birth, PersonId, Record, TableSpec, ViewSpec, fact::IdentityKind, model::Band};
 use serde::{Deserialize, Serialize};
 
@@ -116,25 +118,20 @@ pub struct IdentityRow {
 /// The pairs that are merged, with their band.
 fn merged<'s>(cx: &mut Cx<'s>) -> Coll<'s, (Pair, Band)> {
     let model = std::rc::Rc::clone(&cx.model);
-    let weights = cx.identity_evidence().map(|e| {
-        let said = |kind| i64::from(e.kind == kind);
-        let (same, different) = (said(IdentityKind::StatedSame), said(IdentityKind::StatedDifferent));
-        ((e.person, e.other), [e.weight_millinats, e.spread_millinats.pow(2), same, different, 0])
+    let weights = cx.identity_reasons().map({
+        let model = std::rc::Rc::clone(&model);
+        move |(pair, (kind, aside))| {
+            let weight = model.identity_weight(kind);
+            let said = |one| i64::from(kind == one);
+            let (same, different) = (said(IdentityKind::StatedSame), said(IdentityKind::StatedDifferent));
+            (pair, [weight.weight, weight.spread.pow(2), same, different, i64::from(aside)])
+        }
     });
-    let pairs = sums(weights).flat_map(move |(pair, [weight, variance, same, different, _])| {
+    sums(weights).flat_map(move |(pair, [weight, variance, same, different, aside])| {
         let band = model.identity_band(weight, variance);
-        (band.confidence_bps >= MERGED_BPS && different == 0).then_some((pair, band, same > 0))
-    });
-    let stated = pairs.clone().filter(|(.., same)| *same).map(|(pair, band, _)| (pair, band));
-    let detached = distinct(cx.identity_statements().filter(|(_, fact)| !fact.same).map(|(_, fact)| fact.person));
-    pairs
-        .filter(|(.., same)| !*same)
-        .map(|((one, other), band, _)| (one, (other, band)))
-        .antijoin(detached.clone())
-        .map(|(one, (other, band))| (other, (one, band)))
-        .antijoin(detached)
-        .map(|(other, (one, band))| ((one, other), band))
-        .concat(stated)
+        let holds = different == 0 && (same > 0 || aside == 0);
+        (holds && band.confidence_bps >= MERGED_BPS).then_some((pair, band))
+    })
 }
 
 /// Accounts that others are merged with, and the smallest id that they are connected with.
@@ -158,35 +155,27 @@ fn labels<'s>(ties: Coll<'s, (PersonId, PersonId)>) -> Coll<'s, (PersonId, Perso
 pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, IdentityRow> {
     let ties = merged(cx).flat_map(|((one, other), band)| [(one, (other, band)), (other, (one, band))]);
     let labels = labels(ties.clone().map(|(one, (other, _))| (one, other)));
-    let count = labels.clone().map(|(_, label)| label).count_total();
-    let strongest = ties.map(|(one, (_, band))| (one, band)).reduce_named("Strongest", |_, bands, out| {
-        if let Some((band, _)) = bands.last() {
-            out.push((**band, 1));
-        }
-    });
-    let tied = labels.join_map(strongest, |person, label, band| (*label, (*person, *band))).join_map(
-        count,
-        |label, (person, band), n| IdentityRow {
-            person: *person,
-            identity: *label,
-            confidence_bps: band.confidence_bps,
-            low_bps: band.low_bps,
-            high_bps: band.high_bps,
-            accounts: *n as i64,
-        },
-    );
-    let all = distinct(cx.accounts().map(|a| a.person)).map(|person| (person, ()));
-    let Band { confidence_bps, low_bps, high_bps } = Band::CERTAIN;
-    all.antijoin(tied.clone().map(|row| row.person))
-        .map(move |(person, ())| IdentityRow {
-            person,
-            identity: person,
-            confidence_bps,
-            low_bps,
-            high_bps,
-            accounts: 1,
+    let tied = labels
+        .join_map(ties, |person, label, (_, band)| (*label, (*person, *band)))
+        .reduce_named("Components", |_, ties, out| {
+            // Values come sorted: the strongest tie of each account is its last.
+            let strongest: BTreeMap<_, _> = ties.iter().map(|((person, band), _)| (*person, *band)).collect();
+            let accounts = strongest.len() as i64;
+            out.extend(strongest.into_iter().map(|(person, band)| ((person, band, accounts), 1)));
         })
+        .map(|(identity, (person, band, accounts))| (person, Some((identity, band, accounts))));
+    cx.accounts()
+        .map(|account| (account.person, None))
         .concat(tied)
+        .reduce_named("Identities", |person, said, out| {
+            // Values come sorted: where there is a tie, it is the last; and what is tied is an account.
+            let tie = said.last().and_then(|(tie, _)| **tie);
+            out.push((tie.unwrap_or((*person, Band::CERTAIN, 1)), 1));
+        })
+        .map(|(person, (identity, band, accounts))| {
+            let Band { confidence_bps, low_bps, high_bps } = band;
+            IdentityRow { person, identity, confidence_bps, low_bps, high_bps, accounts }
+        })
 }
 
 /// Installs the view.

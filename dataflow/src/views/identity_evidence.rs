@@ -16,12 +16,14 @@
 //! statements. `same_work` is looked for only where it decides: there one token alone is too little, and two are enough
 //! without it. Keeps I3.
 
-use std::{hash::Hash, rc::Rc};
+use std::{collections::BTreeSet, rc::Rc};
 
-use differential_dataflow::{ExchangeData, operators::ThresholdTotal};
 use flowsync_schemas::{
-    Birth, EntityId, EntityKind, PersonId, Record, TableSpec, Token, ViewSpec,
-    fact::{AccountFact, IdentityFact, IdentityKind},
+    Birth, EntityKind, PersonId, Record, TableSpec, Text, Token, ViewSpec,
+    fact::{
+        IdentityFact,
+        IdentityKind::{self, SameHandle, SameName, SameRecord, SameSource, SameWork, StatedDifferent, StatedSame},
+    },
 };
 use serde::{Deserialize, Serialize};
 
@@ -163,104 +165,129 @@ pub fn statements<'s>(cx: &mut Cx<'s>) -> Coll<'s, Statement> {
     latest(keyed).map(|((_, accounts), v)| (accounts, IdentityFact::clone(&v.value)))
 }
 
-/// Pairs of those who share a token that few have.
-fn sharing<'s>(tokens: Coll<'s, (Token, PersonId)>) -> Coll<'s, Pair> {
-    let pairs = distinct(tokens).reduce_named("SharedToken", |_, people, out| {
-        if people.len() <= SHARED_BY_MAX {
-            // Values come sorted: the smaller id is first.
-            for (n, (one, _)) in people.iter().enumerate() {
-                out.extend(people[n + 1..].iter().map(|(other, _)| ((**one, **other), 1)));
-            }
+/// What is known of an account that no tool calls a bot.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+struct Human {
+    names: Vec<Token>,
+    handles: Vec<Token>,
+    same_as: Vec<PersonId>,
+    /// Tools whose login it is.
+    logins: Vec<Text>,
+    /// Whether somebody took it out: see `identities`.
+    detached: bool,
+}
+
+/// Humans, by account.
+fn humans<'s>(cx: &mut Cx<'s>) -> Coll<'s, (PersonId, Human)> {
+    let detached = cx.identity_statements().filter(|(_, fact)| !fact.same).map(|(_, fact)| (fact.person, None));
+    let accounts = cx.accounts().map(|a| (a.person, Some(a)));
+    accounts.concat(detached).reduce_named("Humans", |_, said, out| {
+        let accounts = || said.iter().filter_map(|(fact, _)| fact.as_ref());
+        if accounts().next().is_none() || accounts().any(|a| a.bot) {
+            return;
         }
+        let logins = accounts().filter(|a| &*a.kind == "login").map(|a| a.source.clone());
+        let human = Human {
+            names: set(accounts().filter_map(|a| a.name)),
+            handles: set(accounts().filter_map(|a| a.handle)),
+            same_as: set(accounts().filter_map(|a| a.same_as)),
+            logins: set(logins),
+            detached: said.iter().any(|(fact, _)| fact.is_none()),
+        };
+        out.push((human, 1));
+    })
+}
+
+/// Each once, sorted.
+fn set<T: Ord>(all: impl Iterator<Item = T>) -> Vec<T> {
+    all.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// A reason, and whether one of the two accounts was taken out.
+pub type Reason = (Pair, (IdentityKind, bool));
+
+/// Pairs of those who share a token that few have.
+fn sharing<'s>(humans: &Coll<'s, (PersonId, Human)>) -> Coll<'s, Reason> {
+    let tokens = humans.clone().flat_map(|(person, h)| {
+        let names = h.names.into_iter().map(|token| (SameName, token));
+        let handles = h.handles.into_iter().map(|token| (SameHandle, token));
+        let who = (person, h.logins, h.detached);
+        names.chain(handles).map(|token| (token, who.clone())).collect::<Vec<_>>()
     });
-    distinct(pairs.map(|(_, pair)| pair))
+    tokens
+        .reduce_named("SharedToken", |(kind, _), people, out| {
+            if people.len() > SHARED_BY_MAX {
+                return;
+            }
+            // Values come sorted: the smaller id is first.
+            for (n, ((one, logins, detached), _)) in people.iter().enumerate() {
+                for ((other, others, too), _) in &people[n + 1..] {
+                    let (pair, aside) = ((*one, *other), *detached || *too);
+                    out.push(((pair, (*kind, aside)), 1));
+                    if logins.iter().any(|tool| others.contains(tool)) {
+                        out.push(((pair, (SameSource, aside)), 1));
+                    }
+                }
+            }
+        })
+        .map(|(_, reason)| reason)
 }
 
-/// The pairs of which both are in `people`.
-fn both<'s, D>(pairs: Coll<'s, (Pair, D)>, people: Coll<'s, PersonId>) -> Coll<'s, (Pair, D)>
-where
-    D: ExchangeData + Hash,
-{
-    pairs
-        .map(|((one, other), d)| (one, (other, d)))
-        .semijoin(people.clone())
-        .map(|(one, (other, d))| (other, (one, d)))
-        .semijoin(people)
-        .map(|(other, (one, d))| ((one, other), d))
+/// Pairs that a record or a person names, of which both are humans.
+fn named<'s>(cx: &mut Cx<'s>, humans: &Coll<'s, (PersonId, Human)>) -> Coll<'s, Reason> {
+    let records = humans.clone().flat_map(|(person, h)| {
+        h.same_as.into_iter().filter_map(move |other| Some((pair(person, other)?, SameRecord))).collect::<Vec<_>>()
+    });
+    let said = cx.identity_statements();
+    let said = said.map(|(pair, fact)| (pair, if fact.same { StatedSame } else { StatedDifferent }));
+    let detached = humans.clone().map(|(person, h)| (person, h.detached)).arrange_by_key_named("Detached");
+    records
+        .concat(said)
+        .map(|((one, other), kind)| (one, (other, kind)))
+        .join_core(detached.clone(), |one, (other, kind), aside| [(*other, (*one, *kind, *aside))])
+        .join_core(detached, |other, (one, kind, aside), too| [((*one, *other), (*kind, *aside || *too))])
 }
 
-/// The pairs whose both sides have something in common, of what `each` tells of a person.
-fn in_common<'s, D>(pairs: Coll<'s, Pair>, each: Coll<'s, (PersonId, D)>) -> Coll<'s, Pair>
-where
-    D: ExchangeData + Hash,
-{
-    let common = pairs
-        .join_map(each.clone(), |one, other, d| ((*other, d.clone()), *one))
-        .semijoin(each)
-        .map(|((other, _), one)| (one, other));
-    distinct(common)
-}
-
-/// Who of these pairs worked on which ticket: on the arrangement that `effort` keeps anyway.
-fn work<'s>(cx: &mut Cx<'s>, pairs: Coll<'s, Pair>) -> Coll<'s, (PersonId, EntityId)> {
-    let people = distinct(pairs.flat_map(|(one, other)| [one, other]));
-    let done =
+/// Which of these pairs worked on one ticket: on the arrangement of the activity that `effort` keeps anyway.
+fn working<'s>(cx: &mut Cx<'s>, pairs: Coll<'s, (Pair, bool)>) -> Coll<'s, Reason> {
+    let people = distinct(pairs.clone().flat_map(|((one, other), _)| [one, other]));
+    let work =
         cx.activity_by_person().join_core(people.arrange_by_self_named("Undecided"), |person, (_, ticket, ..), ()| {
             (!ticket.is_empty()).then(|| (*person, id(EntityKind::Ticket, ticket)))
         });
-    distinct(done)
+    let work = distinct(work);
+    let common = pairs
+        .map(|((one, other), aside)| (one, (other, aside)))
+        .join_map(work.clone(), |one, (other, aside), ticket| ((*other, *ticket), (*one, *aside)))
+        .semijoin(work)
+        .map(|((other, _), (one, aside))| ((one, other), (SameWork, aside)));
+    distinct(common)
 }
 
-/// The evidence.
-pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, IdentityEvidenceRow> {
-    use IdentityKind::{SameHandle, SameName, SameRecord, SameSource, SameWork, StatedDifferent, StatedSame};
-    let accounts = cx.accounts();
-    let bots = cx.bots();
-    let humans =
-        distinct(accounts.clone().map(|a| a.person)).map(|person| (person, ())).antijoin(bots).map(|(p, ())| p);
-    let of_humans = accounts.map(|a| (a.person, a)).semijoin(humans.clone()).map(|(_, account)| account);
-    let token = |of: fn(&AccountFact) -> Option<Token>| {
-        sharing(of_humans.clone().flat_map(move |a| of(&a).map(|token| (token, a.person))))
-    };
-    let (names, handles) = (token(|a| a.name), token(|a| a.handle));
-    let records = distinct(of_humans.clone().flat_map(|a| pair(a.person, a.same_as?)));
-
-    let of_tokens = names.clone().concat(handles.clone());
-    let logins = of_humans.filter(|a| &*a.kind == "login").map(|a| (a.person, a.source));
-    let one_source = in_common(distinct(of_tokens.clone()), distinct(logins));
-    let undecided = of_tokens
-        .map(|pair| (pair, ()))
-        .antijoin(records.clone())
-        // One token, not both.
-        .threshold_total(|_, count| isize::from(*count == 1))
-        .map(|(pair, ())| pair);
-    let done = work(cx, undecided.clone());
-    let one_work = in_common(undecided, done);
-
-    let said = cx.identity_statements();
-    let said = distinct(said.map(|(pair, fact)| (pair, if fact.same { StatedSame } else { StatedDifferent })));
-    let named = both(records.map(|pair| (pair, SameRecord)).concat(said), humans);
-    let model = Rc::clone(&cx.model);
-    named
-        .concat(names.map(|pair| (pair, SameName)))
-        .concat(handles.map(|pair| (pair, SameHandle)))
-        .concat(one_source.map(|pair| (pair, SameSource)))
-        .concat(one_work.map(|pair| (pair, SameWork)))
-        .map(move |((person, other), kind)| {
-            let weight = model.identity_weight(kind);
-            IdentityEvidenceRow {
-                person,
-                other,
-                kind,
-                weight_millinats: weight.weight,
-                spread_millinats: weight.spread,
-            }
-        })
+/// The reasons.
+pub fn reasons<'s>(cx: &mut Cx<'s>) -> Coll<'s, Reason> {
+    let humans = humans(cx);
+    // Each kind once, and nothing where one token is all that there is: then work decides.
+    let reasons = sharing(&humans).concat(named(cx, &humans)).reduce_named("Reasons", |_, reasons, out| {
+        let has = |kind| reasons.iter().any(|((k, _), _)| *k == kind);
+        out.extend(reasons.iter().map(|((kind, aside), _)| ((Some(*kind), *aside), 1)));
+        if has(SameName) != has(SameHandle) && !has(SameRecord) {
+            out.push(((None, reasons.iter().any(|((_, aside), _)| *aside)), 1));
+        }
+    });
+    let undecided =
+        reasons.clone().flat_map(|(pair, (kind, aside))| if kind.is_none() { Some((pair, aside)) } else { None });
+    let working = working(cx, undecided);
+    reasons.flat_map(|(pair, (kind, aside))| Some((pair, (kind?, aside)))).concat(working)
 }
 
 /// Installs the view.
 pub fn install(cx: &mut Cx<'_>) {
-    let rows = cx.identity_evidence();
+    let model = Rc::clone(&cx.model);
+    let rows = cx.identity_reasons().map(move |((person, other), (kind, _))| {
+        let weight = model.identity_weight(kind);
+        IdentityEvidenceRow { person, other, kind, weight_millinats: weight.weight, spread_millinats: weight.spread }
+    });
     cx.emit(&VIEW.table, rows);
 }
 

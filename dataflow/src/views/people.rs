@@ -55,7 +55,9 @@ pub fn bots<'s>(cx: &mut Cx<'s>) -> Coll<'s, PersonId> {
 
 /// Installs the view.
 pub fn install(cx: &mut Cx<'_>) {
-    let rows = distinct(cx.accounts().map(|a| (a.person, (a.source, a.kind, a.bot))))
+    let rows = cx
+        .accounts()
+        .map(|a| (a.person, (a.source, a.kind, a.bot)))
         .reduce_named("People", |_, accounts, out| {
             let join = |words: BTreeSet<&str>| -> Text { words.into_iter().collect::<Vec<_>>().join(",").into() };
             let sources = join(accounts.iter().map(|((source, _, _), _)| &**source).collect());

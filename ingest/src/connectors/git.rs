@@ -22,7 +22,7 @@ use super::{Connector, Delivery, Secret, Verified, VerifyError, json::Reader, me
 /// What this connector is.
 pub static SPEC: ConnectorSpec = ConnectorSpec {
     name: "git",
-    version: 2,
+    version: 3,
     doc: "Any git repository on disk: commits with authors, parents and changed lines, branches and tags. Incremental: \
           a second import reads only what is new, and takes back commits that no branch or tag reaches any more.",
     verification: "read on this machine by `flowsync import git PATH…`; never accepted over HTTP",

@@ -47,7 +47,7 @@ pub struct Jira;
 
 static SPEC: ConnectorSpec = ConnectorSpec {
     name: "jira",
-    version: 2,
+    version: 3,
     doc: "Webhooks of Jira Cloud, Server and Data Center: issues with their changelog, comments, worklogs, links, \
           sprints and projects. Also, imported, an issue's remote links and its development panel.",
     verification: "X-Hub-Signature: sha256= and the HMAC-SHA-256 of the body under the webhook's secret",
