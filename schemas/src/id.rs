@@ -250,7 +250,8 @@ impl Pseudonymizer {
 
     /// The token of a name or a login as a tool writes it, where it can be compared: see [`crate::naming`].
     pub fn token(&self, kind: TokenKind, text: &str) -> Option<Token> {
-        let (word, plain): (&[u8], fn(&str) -> Option<String>) = match kind {
+        type Plain = fn(&str) -> Option<String>;
+        let (word, plain): (&[u8], Plain) = match kind {
             TokenKind::Name => (b"name", crate::naming::name),
             TokenKind::Handle => (b"handle", crate::naming::handle),
         };
