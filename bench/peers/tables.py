@@ -4,6 +4,7 @@ import json
 import os
 
 import duckdb
+import pyarrow
 from deltalake import DeltaTable
 
 
@@ -14,22 +15,33 @@ def manifest(directory):
         return json.load(file)
 
 
+def tables(directory):
+    """The tables, by the Delta log that every reader uses."""
+    listed = manifest(directory)["tables"].items()
+    return {name: DeltaTable(os.path.join(directory, "tables", name), version=v["delta"]) for name, v in listed}
+
+
+def paths(table):
+    """The live files of a table."""
+    return [uri.removeprefix("file://") for uri in table.file_uris()]
+
+
 def files(directory):
-    """The live files of each table, by the Delta log that every reader uses."""
-    found = {}
-    for name, version in manifest(directory)["tables"].items():
-        table = DeltaTable(os.path.join(directory, "tables", name), version=version["delta"])
-        found[name] = [uri.removeprefix("file://") for uri in table.file_uris()]
-    return found
+    """The live files of each table."""
+    return {name: paths(table) for name, table in tables(directory).items()}
 
 
 def connect(directory, name_of=lambda name: name):
     """A connection in which each table is a view over its Parquet files, under the name that `name_of` gives it."""
     connection = duckdb.connect()
     connection.execute("set timezone = 'UTC'; set integer_division = true; set enable_progress_bar = false")
-    for name, paths in files(directory).items():
-        # A table without rows has no files, and so no columns that DuckDB could know.
-        if paths:
-            listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+    for name, table in tables(directory).items():
+        listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths(table))
+        if listed:
             connection.execute(f"create view {name_of(name)} as select * from read_parquet([{listed}])")
+        else:
+            # A table without rows has no files: its columns are in the Delta log alone.
+            connection.register("empty", pyarrow.schema(table.schema().to_arrow()).empty_table())
+            connection.execute(f"create table {name_of(name)} as select * from empty")
+            connection.unregister("empty")
     return connection
