@@ -26,8 +26,10 @@ given = json.load(sys.stdin)
 base = connect(directory, lambda name: name if name.startswith("fact_") else f"held_{name}")
 base.execute("create macro to_char(d, f) as strftime(d, f)")
 base.execute("create macro array_sort(l) as list_sort(l)")
-base.execute("create table model (kind varchar, weight bigint, spread bigint, prior bigint)")
-base.executemany("insert into model values (?, ?, ?, ?)", given["model"])
+base.execute(
+    "create table model (kind varchar, weight bigint, spread bigint, prior bigint, at_least bigint, below bigint)"
+)
+base.executemany("insert into model values (?, ?, ?, ?, ?, ?)", given["model"])
 
 started = time.perf_counter()
 todo = given["helpers"] + given["views"]

@@ -99,9 +99,9 @@ fn recompute(site: &Site, steady: Option<f64>, report: &mut Report) -> Result<()
     }
     eprintln!("DuckDB computes every view from the fact tables");
     let model = Model::shipped();
-    let weights: Vec<Value> = model.rows().map(|(kind, w, prior)| json!([kind, w.weight, w.spread, prior])).collect();
-    let helpers: Vec<Value> =
-        views::ORACLE_HELPERS.iter().map(|(name, sql)| json!({ "name": name, "sql": sql })).collect();
+    let weights: Vec<Value> =
+        model.rows().into_iter().map(|r| json!([r.kind, r.weight, r.spread, r.prior, r.at_least, r.below])).collect();
+    let helpers: Vec<Value> = views::oracle_helpers().map(|(name, sql)| json!({ "name": name, "sql": sql })).collect();
     let all: Vec<Value> = views::ALL
         .iter()
         .map(|v| {

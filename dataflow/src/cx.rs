@@ -8,7 +8,7 @@ use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use differential_dataflow::input::Input;
 use flowsync_schemas::{
-    Fact, FactBody, Record, Row, TableSpec,
+    Fact, FactBody, PersonId, Record, Row, TableSpec,
     fact::{
         AccountFact, ActivityFact, CommitFact, DeploymentFact, IdentityFact, IncidentFact, MentionFact,
         PullRequestFact, RejectFact, RelationFact, ReportFact, ReviewFact, SettingFact, SignalFact, TicketFact,
@@ -19,7 +19,7 @@ use flowsync_schemas::{
 use timely::dataflow::{Scope, operators::probe::Handle};
 
 use crate::{
-    ops::{Coll, Version},
+    ops::{ByKey, Coll, Version},
     views,
 };
 
@@ -140,7 +140,9 @@ pub struct Cx<'s> {
     /// The confidence model.
     pub model: Rc<Model>,
     shared: Shared<'s>,
-    activity_by_person: Option<views::activity::ByPerson<'s>>,
+    activity_by_person: Option<ByKey<'s, PersonId, views::activity::Deed>>,
+    evidence_by_pair: Option<ByKey<'s, views::evidence::Pair, views::evidence::EvidenceRow>>,
+    commit_versions: Option<views::commits::Versions<'s>>,
     outbox: Outbox,
     probe: Handle<u64>,
 }
@@ -148,16 +150,41 @@ pub struct Cx<'s> {
 impl<'s> Cx<'s> {
     /// A context whose rows go to `outbox`; `probe` passes a time when all rows of it have gone there.
     pub fn new(facts: Facts<'s>, model: Model, outbox: Outbox, probe: Handle<u64>) -> Self {
-        Self { facts, model: Rc::new(model), shared: Shared::default(), activity_by_person: None, outbox, probe }
+        Self {
+            facts,
+            model: Rc::new(model),
+            shared: Shared::default(),
+            activity_by_person: None,
+            evidence_by_pair: None,
+            commit_versions: None,
+            outbox,
+            probe,
+        }
     }
 
     /// Activity by account, arranged.
-    pub fn activity_by_person(&mut self) -> views::activity::ByPerson<'s> {
+    pub fn activity_by_person(&mut self) -> ByKey<'s, PersonId, views::activity::Deed> {
         if let Some(built) = &self.activity_by_person {
             return built.clone();
         }
         let built = views::activity::by_person(self);
         self.activity_by_person = Some(built.clone());
+        built
+    }
+
+    /// Versions of commits by id, arranged.
+    pub fn commit_versions(&mut self) -> views::commits::Versions<'s> {
+        let facts = &self.facts;
+        self.commit_versions.get_or_insert_with(|| views::commits::versions(facts)).clone()
+    }
+
+    /// Evidence by artifact and ticket, arranged.
+    pub fn evidence_by_pair(&mut self) -> ByKey<'s, views::evidence::Pair, views::evidence::EvidenceRow> {
+        if let Some(built) = &self.evidence_by_pair {
+            return built.clone();
+        }
+        let built = views::evidence::by_pair(self);
+        self.evidence_by_pair = Some(built.clone());
         built
     }
 
@@ -202,10 +229,20 @@ shared! {
     known_projects: flowsync_schemas::EntityId = views::evidence::known_projects,
     /// Latest undeleted version of each relation that a tool states.
     relations: views::edges::Relation = views::edges::relations,
+    /// Every report, of tickets as they are called now.
+    renamed_reports: views::evidence::Renamed = views::evidence::renamed_reports,
     /// Reports in force: the latest of a person on a ticket and artifact.
     reports: views::evidence::Report = views::evidence::reports,
+    /// Critical things that people reported.
+    claims: views::approvals::Claim = views::approvals::claims,
+    /// Reports in force, of those that wait for no second person.
+    counting_reports: views::evidence::Report = views::approvals::counting_reports,
     /// What smart commits ask for, by ticket.
     smart_commits: views::ticket_status::Smart = views::ticket_status::smart_commits,
+    /// Commits and the pull requests that they are part of.
+    parts: views::evidence::Part = views::evidence::parts,
+    /// What is stated of links, by tools or people.
+    stated_evidence: views::evidence::Stated = views::evidence::stated,
     /// Evidence rows.
     evidence: views::evidence::EvidenceRow = views::evidence::define,
     /// Links with their ids.
@@ -220,10 +257,20 @@ shared! {
     bots: flowsync_schemas::PersonId = views::people::bots,
     /// Statements on accounts in force, by the two accounts.
     identity_statements: views::identity_evidence::Statement = views::identity_evidence::statements,
+    /// What ties two accounts together, whatever they worked on.
+    resemblances: views::identity_evidence::Resemblance = views::identity_evidence::resemblances,
+    /// Other accounts that may be the same person's.
+    kin: (flowsync_schemas::PersonId, Vec<flowsync_schemas::PersonId>) = views::identity_evidence::kin,
     /// Reasons to believe that two accounts are one person's, or not.
     identity_reasons: views::identity_evidence::Reason = views::identity_evidence::reasons,
     /// Accounts and the person they belong to.
     identities: views::identities::IdentityRow = views::identities::define,
+    /// Accounts that act as the person behind them, or as nobody.
+    aliases: views::identities::Alias = views::identities::aliases,
+    /// What people say of links, each person once a link.
+    verdicts: views::reputation::Verdict = views::reputation::verdicts,
+    /// How many people confirm and reject each link.
+    tallies: views::reputation::Tally = views::reputation::tallies,
     /// Effort rows.
     effort: views::effort::EffortRow = views::effort::define,
 }

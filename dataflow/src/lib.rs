@@ -6,11 +6,14 @@
 //! - [`job`]: workers, epochs in, [`flowsync_schemas::EpochDelta`]s out.
 //! - [`cx`]: what a view is installed with: the facts, what other views share, where rows go.
 //! - [`ops`]: the few shapes that views are made of.
+//! - [`unstated`]: which ticket a change could belong to that names none; [`calibrate`] fits and measures its weights.
 //! - [`views`]: one file a view, and the list [`views::ALL`].
 
+pub mod calibrate;
 pub mod cx;
 pub mod job;
 pub mod ops;
+pub mod unstated;
 pub mod views;
 
 pub use job::{Base, Config, Job, JobError, Read};

@@ -4,7 +4,11 @@
 
 use differential_dataflow::{
     ExchangeData, Hashable, VecCollection,
-    operators::{CountTotal, ThresholdTotal},
+    operators::{
+        CountTotal, ThresholdTotal,
+        arrange::{Arranged, TraceAgent},
+    },
+    trace::implementations::{ValBuilder, ValSpine},
 };
 use flowsync_schemas::{EntityId, EntityKind, Micros, SignalId};
 use serde::{Deserialize, Serialize};
@@ -55,13 +59,34 @@ where
     B: ExchangeData,
 {
     let left = left.arrange_by_key_named("LeftJoin: left");
-    let keys = right.clone().map(|(k, _)| k).arrange_by_self_named("LeftJoin: keys");
-    let matched = left
-        .clone()
-        .join_core(right.arrange_by_key_named("LeftJoin: right"), |k, a, b| [(k.clone(), a.clone(), Some(b.clone()))]);
     let all = left.clone().as_collection(|k, a| (k.clone(), a.clone(), None));
-    let gone = left.join_core(keys, |k, a, ()| [(k.clone(), a.clone(), None)]).negate();
-    matched.concat(all).concat(gone)
+    // What is matched takes the place of the unmatched row: one join for both.
+    let matched = left.join_core(right.arrange_by_key_named("LeftJoin: right"), |k, a, b| {
+        [((k.clone(), a.clone(), Some(b.clone())), 1isize), ((k.clone(), a.clone(), None), -1)]
+    });
+    all.concat(matched.explode(|signed| [signed]))
+}
+
+/// A collection by key, arranged once for all who join or reduce it.
+pub type ByKey<'s, K, V> = Arranged<'s, TraceAgent<ValSpine<K, V, u64, isize>>>;
+
+/// `reduce` on an arrangement that others use as well.
+pub fn reduce_shared<'s, K, V, W>(
+    all: ByKey<'s, K, V>,
+    name: &str,
+    logic: impl FnMut(&K, &[(&V, isize)], &mut Vec<(W, isize)>) + 'static,
+) -> Coll<'s, (K, W)>
+where
+    K: ExchangeData + Hashable,
+    V: ExchangeData,
+    W: ExchangeData,
+{
+    let push = |batch: &mut Vec<_>, key: &K, values: &mut Vec<_>| {
+        batch.clear();
+        batch.extend(values.drain(..).map(|(value, time, diff)| ((key.clone(), value), time, diff)));
+    };
+    all.reduce_abelian::<_, ValBuilder<_, _, _, _>, ValSpine<K, W, _, _>, _, _>(name, logic, push)
+        .as_collection(|key, value| (key.clone(), value.clone()))
 }
 
 /// Each distinct element once.

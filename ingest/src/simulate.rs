@@ -49,7 +49,7 @@ pub use self::{
 };
 use crate::connectors::{
     Secret, Secrets, VerifyError,
-    settings::{Finance, Settings},
+    settings::{Finance, SecondPerson, Settings},
     slack,
 };
 
@@ -140,6 +140,7 @@ impl Simulation {
                 capitalize_kinds: words(&["Epic", "New Feature", "Story"]),
                 expense_kinds: words(&["Bug", "Incident", "Task"]),
             },
+            second_person: SecondPerson { deploy: words(&["production"]), ..SecondPerson::default() },
         }
     }
 }

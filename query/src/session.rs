@@ -12,6 +12,7 @@ use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use datafusion::{
     catalog::{CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList},
     common::ParamValues,
+    datasource::MemTable,
     error::DataFusionError,
     execution::{SessionState, SessionStateBuilder, context::SQLOptions, memory_pool::GreedyMemoryPool},
     logical_expr::LogicalPlan,
@@ -159,6 +160,18 @@ impl Snapshot {
     /// As [`Snapshot::sql`], and where a column is of a type that rows do not hold, such as a float.
     pub async fn rows(&self, sql: &str, params: &[Param]) -> Result<Vec<SqlRow>, QueryError> {
         self.sql(sql, params).await?.rows()
+    }
+
+    /// Keeps the answer to a statement as a table, which further statements of this snapshot can name: what many of them
+    /// read is computed once.
+    ///
+    /// # Errors
+    /// As [`Snapshot::sql`].
+    pub async fn keep(&self, name: &str, sql: &str) -> Result<(), QueryError> {
+        let QueryResult { schema, batches, .. } = self.sql(sql, &[]).await?;
+        let table = MemTable::try_new(schema, vec![batches]).map_err(|e| QueryError::Internal(e.to_string()))?;
+        self.tables.keep(name, table);
+        Ok(())
     }
 
     async fn run(&self, sql: &str, params: &[Param]) -> Result<QueryResult, QueryError> {

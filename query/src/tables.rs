@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
@@ -19,7 +19,8 @@ use datafusion::{
     logical_expr::{JoinType, LogicalPlan, LogicalPlanBuilder},
 };
 use flowsync_schemas::{
-    ColumnKind, ColumnSpec, Epoch, EpochDelta, Manifest, Row, TableSpec, Value, ViewSpec, model::Model,
+    ColumnKind, ColumnSpec, Epoch, EpochDelta, Manifest, Row, TableSpec, Value, ViewSpec,
+    model::{Model, ModelRow},
 };
 
 use crate::{
@@ -39,13 +40,6 @@ pub(crate) struct Catalog {
 const fn column(name: &'static str, kind: ColumnKind, doc: &'static str) -> ColumnSpec {
     ColumnSpec { name, kind, nullable: false, unit: "", doc }
 }
-
-const MODEL: &[ColumnSpec] = &[
-    column("kind", ColumnKind::Text, "Kind of evidence."),
-    column("weight", ColumnKind::Int, "Log-odds, thousandths of a nat."),
-    column("spread", ColumnKind::Int, "Standard deviation of the weight, thousandths of a nat."),
-    column("prior", ColumnKind::Int, "Prior log-odds of the claims that the kind speaks for, thousandths of a nat."),
-];
 
 const TABLES: &[ColumnSpec] = &[
     column("table_name", ColumnKind::Text, "Name."),
@@ -83,8 +77,8 @@ impl Catalog {
         let views: BTreeMap<_, _> = views.iter().map(|v| (v.table.name, *v)).collect();
         let base = flowsync_schemas::fact::base_tables();
         let specs: BTreeMap<_, _> = views.values().map(|v| &v.table).chain(base).map(|t| (t.name, t)).collect();
-        let fixed = [
-            ("model", MODEL, model_rows(model)),
+        let fixed: [(_, _, Vec<Row>); 3] = [
+            ("model", ModelRow::COLUMNS, model.rows().into_iter().map(ModelRow::into_row).collect()),
             ("flowsync_tables", TABLES, specs.values().map(|t| table_row(t, views.get(t.name).copied())).collect()),
             ("flowsync_columns", COLUMNS, specs.values().flat_map(|t| column_rows(t)).collect()),
         ];
@@ -95,13 +89,6 @@ impl Catalog {
 
 fn text(text: impl Into<Arc<str>>) -> Value {
     Value::Text(text.into())
-}
-
-fn model_rows(model: &Model) -> Vec<Row> {
-    let row = |(kind, w, prior): (&str, flowsync_schemas::model::Weight, i64)| -> Row {
-        [text(kind), Value::Int(w.weight), Value::Int(w.spread), Value::Int(prior)].into()
-    };
-    model.rows().map(row).collect()
 }
 
 fn table_row(table: &TableSpec, view: Option<&ViewSpec>) -> Row {
@@ -141,6 +128,7 @@ pub(crate) struct SnapshotTables {
     manifest: Arc<Manifest>,
     deltas: Vec<Arc<EpochDelta>>,
     laid: Mutex<HashMap<&'static str, Option<Arc<Laid>>>>,
+    kept: Mutex<HashMap<String, Arc<MemTable>>>,
 }
 
 impl SnapshotTables {
@@ -150,7 +138,7 @@ impl SnapshotTables {
         manifest: Arc<Manifest>,
         deltas: Vec<Arc<EpochDelta>>,
     ) -> Self {
-        Self { catalog, delta, manifest, deltas, laid: Mutex::default() }
+        Self { catalog, delta, manifest, deltas, laid: Mutex::default(), kept: Mutex::default() }
     }
 
     /// The epoch that is shown, and the commit under it.
@@ -163,6 +151,16 @@ impl SnapshotTables {
     pub(crate) fn is_empty(&self, table: &TableSpec) -> bool {
         let committed = self.manifest.tables.get(table.name).map_or(0, |t| t.rows);
         committed == 0 && !self.deltas.iter().any(|d| d.changes.iter().any(|c| c.table == table.name))
+    }
+
+    /// Adds a table of this snapshot alone.
+    pub(crate) fn keep(&self, name: &str, table: MemTable) {
+        self.kept().insert(name.to_owned(), Arc::new(table));
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<String, Arc<MemTable>>> {
+        // Tables are put in whole.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn laid(&self, spec: &'static TableSpec) -> Result<Option<Arc<Laid>>, QueryError> {
@@ -183,6 +181,9 @@ impl SnapshotTables {
     }
 
     async fn open(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, QueryError> {
+        if let Some(kept) = self.kept().get(name) {
+            return Ok(Some(kept.clone()));
+        }
         if let Some(fixed) = self.catalog.fixed.get(name) {
             return Ok(Some(fixed.clone()));
         }
@@ -259,5 +260,6 @@ impl SchemaProvider for SnapshotTables {
         self.catalog.specs.contains_key(name)
             || self.catalog.fixed.contains_key(name)
             || self.manifest.tables.contains_key(name)
+            || self.kept().contains_key(name)
     }
 }

@@ -26,6 +26,8 @@ pub struct TicketFact {
     pub project: Text,
     /// Summary.
     pub title: Text,
+    /// Words of the summary, sorted, separated by spaces.
+    pub words: Text,
     /// Type as the tracker names it: Bug, Story, Epic, …
     pub kind: Text,
     /// Status as the tracker names it.
@@ -72,6 +74,10 @@ pub struct CommitFact {
     pub committed_at: Option<Micros>,
     /// First line of the message.
     pub subject: Text,
+    /// Words of the message, sorted, separated by spaces; `minor:` for a tag that it opens with.
+    pub words: Text,
+    /// Names of touched files as words, sorted, separated by spaces; empty where the source does not tell.
+    pub file_words: Text,
     /// Number of parents; more than one is a merge. Missing where the source does not tell.
     #[unit = "commits"]
     pub parent_count: Option<i64>,
@@ -99,6 +105,8 @@ pub struct PullRequestFact {
     pub number: i64,
     /// Title.
     pub title: Text,
+    /// Words of title and description, sorted, separated by spaces; `minor:` for a tag that the title opens with.
+    pub words: Text,
     /// State.
     pub state: PullRequestState,
     /// Whether it is a draft.
@@ -553,9 +561,9 @@ macro_rules! fact_kinds {
 }
 
 fact_kinds! {
-    Ticket(TicketFact) = "fact_tickets" version 2, "Versions of tickets.";
-    Commit(CommitFact) = "fact_commits" version 1, "Commits as repositories show them.";
-    PullRequest(PullRequestFact) = "fact_pull_requests" version 1, "Versions of pull requests.";
+    Ticket(TicketFact) = "fact_tickets" version 3, "Versions of tickets.";
+    Commit(CommitFact) = "fact_commits" version 2, "Commits as repositories show them.";
+    PullRequest(PullRequestFact) = "fact_pull_requests" version 2, "Versions of pull requests.";
     Review(ReviewFact) = "fact_reviews" version 1, "Versions of reviews.";
     Deployment(DeploymentFact) = "fact_deployments" version 1, "Versions of deployments.";
     Build(BuildFact) = "fact_builds" version 1, "Versions of builds and workflow runs.";

@@ -6,9 +6,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use crate::fact::{EvidenceKind, IdentityKind};
+use crate::{
+    fact::{EvidenceKind, Feature, IdentityKind},
+    id::EntityId,
+    record::{ColumnKind, ColumnSpec, Row, Value},
+};
 
 /// The model that is shipped.
 pub const DEFAULT: &str = include_str!("../model/default.toml");
@@ -31,6 +35,10 @@ pub struct Model {
     pub prior_millinats: i64,
     /// Prior log-odds that two accounts are one person's, thousandths of a nat.
     pub identity_prior_millinats: i64,
+    /// Stands for the text of the file: another one calls for computing everything anew.
+    pub digest: EntityId,
+    /// What links that nothing states are judged by; without it there are none.
+    pub unstated: Option<Unstated>,
     weights: Vec<Weight>,
     identity_weights: Vec<Weight>,
 }
@@ -44,6 +52,9 @@ pub enum ModelError {
     /// A kind of evidence has no weight, or one that does not exist has.
     #[error("model file: weights must name each kind of evidence once; {0}")]
     Kinds(String),
+    /// What is said of links that nothing states does not fit together.
+    #[error("model file: unstated: {0}")]
+    Unstated(String),
 }
 
 /// A probability and its band, in basis points.
@@ -61,6 +72,16 @@ impl Band {
     /// What needs no inference: stated by the tool that owns it.
     pub const CERTAIN: Band = Band { confidence_bps: 10_000, low_bps: 10_000, high_bps: 10_000 };
 
+    /// Of how often something was so, out of what was seen: mean of Beta(1 + yes, 1 + no), rounded half up, with one standard
+    /// deviation to either side. Nothing seen is even odds. In SQL, with `n = yes + no + 2` and the mean `m`:
+    /// `(10000 * (1 + yes) + n / 2) / n`, and to either side `floor(sqrt(m * (10000 - m) / (n + 1)))`.
+    pub fn of_counts(yes: i64, no: i64) -> Self {
+        let n = yes + no + 2;
+        let mean = (10_000 * (1 + yes) + n / 2) / n;
+        let spread = ((mean * (10_000 - mean) / (n + 1)) as f64).sqrt().floor() as i64;
+        Band { confidence_bps: mean, low_bps: mean - spread, high_bps: mean + spread }
+    }
+
     /// Of log-odds in thousandths of a nat, with one standard deviation to either side.
     fn of(log_odds: i64, variance: i64) -> Self {
         let spread = (variance as f64).sqrt().floor() as i64;
@@ -70,6 +91,102 @@ impl Band {
             high_bps: probability_bps(log_odds + spread),
         }
     }
+}
+
+/// What links that nothing states are judged by, fitted on links that are stated.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unstated {
+    /// The data it was fitted on, in words.
+    pub fitted_on: String,
+    /// Log-odds that a change belongs to a candidate of which nothing else is known, against none at all, thousandths of a
+    /// nat.
+    pub prior_millinats: i64,
+    /// Information of a word that no ticket had, thousandths of a nat.
+    pub unknown_word: i64,
+    /// Words that changes open with where people have no ticket: `minor`.
+    pub no_ticket: Vec<String>,
+    /// Weights of the bins of each feature.
+    pub features: BTreeMap<String, Bins>,
+    /// Information of words: the logarithm of how rare they are in titles, thousandths of a nat.
+    pub words: BTreeMap<String, i64>,
+}
+
+/// The weights of a feature by bins: a value falls in the bin whose number is the number of bounds that it reaches.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bins {
+    /// Bounds, rising.
+    pub from: Vec<i64>,
+    /// Log-odds, thousandths of a nat; one more than bounds.
+    pub weight: Vec<i64>,
+    /// Standard deviations, thousandths of a nat.
+    pub spread: Vec<i64>,
+}
+
+impl Bins {
+    /// The bin of a value.
+    pub fn of(&self, value: i64) -> usize {
+        self.from.partition_point(|bound| *bound <= value)
+    }
+
+    fn is_sound(&self) -> bool {
+        let bins = self.from.len() + 1;
+        self.from.is_sorted() && self.weight.len() == bins && self.spread.len() == bins && bins <= BINS_MAX
+    }
+}
+
+/// The most bins of a feature.
+pub const BINS_MAX: usize = 64;
+
+/// One row of the table `model`, which oracles compute with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelRow {
+    /// Kind of evidence; `bin:` and a feature; `word:` and a word; `tag:` and a word; `unstated` for the prior of links that
+    /// nothing states.
+    pub kind: String,
+    /// Weight, or the information of a word, thousandths of a nat.
+    pub weight: i64,
+    /// Standard deviation, thousandths of a nat.
+    pub spread: i64,
+    /// Prior of the claims that a kind speaks for, thousandths of a nat.
+    pub prior: i64,
+    /// Of a bin: its least value.
+    pub at_least: i64,
+    /// Of a bin: the least value above it.
+    pub below: i64,
+}
+
+impl ModelRow {
+    /// The columns of the table, in order.
+    pub const COLUMNS: &[ColumnSpec] = &[
+        column(
+            "kind",
+            ColumnKind::Text,
+            "",
+            "Kind of evidence; `bin:`, `word:`, `tag:` or `unstated` for links that nothing states.",
+        ),
+        column(
+            "weight",
+            ColumnKind::Int,
+            "thousandths of a nat",
+            "How strongly it speaks, as log-odds; information of a word.",
+        ),
+        column("spread", ColumnKind::Int, "thousandths of a nat", "Standard deviation of the weight."),
+        column("prior", ColumnKind::Int, "thousandths of a nat", "Log-odds of such claims before any evidence."),
+        column("at_least", ColumnKind::Int, "", "Of a bin: its least value, in the feature's unit."),
+        column("below", ColumnKind::Int, "", "Of a bin: the least value above it."),
+    ];
+
+    /// The row as values.
+    pub fn into_row(self) -> Row {
+        let numbers = [self.weight, self.spread, self.prior, self.at_least, self.below].map(Value::Int);
+        std::iter::once(Value::Text(self.kind.into())).chain(numbers).collect()
+    }
+}
+
+const fn column(name: &'static str, kind: ColumnKind, unit: &'static str, doc: &'static str) -> ColumnSpec {
+    ColumnSpec { name, kind, nullable: false, unit, doc }
 }
 
 impl Model {
@@ -85,6 +202,7 @@ impl Model {
             prior_millinats: i64,
             weights: BTreeMap<String, Weight>,
             identity: Identity,
+            unstated: Option<Unstated>,
         }
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -93,12 +211,17 @@ impl Model {
             weights: BTreeMap<String, Weight>,
         }
         let file: File = toml::from_str(text)?;
+        if let Some(unstated) = &file.unstated {
+            unstated.check()?;
+        }
         Ok(Self {
             name: file.name,
+            digest: EntityId::of_parts("model", &[text]),
             prior_millinats: file.prior_millinats,
             identity_prior_millinats: file.identity.prior_millinats,
-            weights: in_order(EvidenceKind::ALL.iter().map(|k| k.word()), file.weights)?,
+            weights: in_order(stated_kinds().map(|k| k.word()), file.weights)?,
             identity_weights: in_order(IdentityKind::ALL.iter().map(|k| k.word()), file.identity.weights)?,
+            unstated: file.unstated,
         })
     }
 
@@ -108,9 +231,10 @@ impl Model {
         Self::parse(DEFAULT).expect("the shipped model is valid")
     }
 
-    /// Weight of a kind of evidence.
+    /// Weight of a kind of evidence that states a link.
     pub fn weight(&self, kind: EvidenceKind) -> Weight {
-        self.weights[kind as usize]
+        debug_assert!(!kind.is_inferred(), "its weight depends on what was found");
+        self.weights.get(kind as usize).copied().unwrap_or(Weight { weight: 0, spread: 0 })
     }
 
     /// Weight of a kind of evidence on two accounts.
@@ -118,12 +242,34 @@ impl Model {
         self.identity_weights[kind as usize]
     }
 
-    /// Every kind of evidence on every sort of claim: its word, its weight, and the prior of such claims.
-    pub fn rows(&self) -> impl Iterator<Item = (&'static str, Weight, i64)> + '_ {
-        let links = EvidenceKind::ALL.iter().map(|k| (k.word(), self.weight(*k), self.prior_millinats));
-        let identities =
-            IdentityKind::ALL.iter().map(|k| (k.word(), self.identity_weight(*k), self.identity_prior_millinats));
-        links.chain(identities)
+    /// The model as the table `model`.
+    pub fn rows(&self) -> Vec<ModelRow> {
+        let row = |kind: String, w: Weight, prior| {
+            let (at_least, below) = (0, 0);
+            ModelRow { kind, weight: w.weight, spread: w.spread, prior, at_least, below }
+        };
+        let links = stated_kinds().map(|k| row(k.word().into(), self.weight(k), self.prior_millinats));
+        let identities = IdentityKind::ALL
+            .iter()
+            .map(|k| row(k.word().into(), self.identity_weight(*k), self.identity_prior_millinats));
+        let information = |kind, weight| row(kind, Weight { weight, spread: 0 }, 0);
+        let mut rows: Vec<_> = links.chain(identities).collect();
+        if let Some(unstated) = &self.unstated {
+            rows.push(information("unstated".into(), unstated.prior_millinats));
+            rows.push(information("word:".into(), unstated.unknown_word));
+            rows.extend(unstated.words.iter().map(|(word, weight)| information(format!("word:{word}"), *weight)));
+            rows.extend(unstated.no_ticket.iter().map(|word| information(format!("tag:{word}:"), 0)));
+            for (feature, bins) in &unstated.features {
+                // Whole numbers that every engine can compare with.
+                let bounds = |n: usize| bins.from.get(n).copied().unwrap_or(VALUE_MAX);
+                for (n, (&weight, &spread)) in bins.weight.iter().zip(&bins.spread).enumerate() {
+                    let at_least = n.checked_sub(1).map_or(-VALUE_MAX, bounds);
+                    let kind = format!("bin:{feature}");
+                    rows.push(ModelRow { kind, weight, spread, prior: 0, at_least, below: bounds(n) });
+                }
+            }
+        }
+        rows
     }
 
     /// The band of a link: a sum of weights and a sum of squared spreads (prior not yet added).
@@ -135,6 +281,58 @@ impl Model {
     pub fn identity_band(&self, weight_sum: i64, variance_sum: i64) -> Band {
         Band::of(self.identity_prior_millinats + weight_sum, variance_sum)
     }
+}
+
+/// More than any feature comes to.
+const VALUE_MAX: i64 = 1 << 40;
+
+impl Unstated {
+    fn check(&self) -> Result<(), ModelError> {
+        let odd = |what: &str| Err(ModelError::Unstated(what.to_owned()));
+        let named: Vec<_> = self.features.keys().map(String::as_str).collect();
+        let mut all: Vec<_> = Feature::ALL.iter().map(|f| f.word()).collect();
+        all.sort_unstable();
+        if named != all {
+            return odd(&format!("features must be {}", all.join(", ")));
+        }
+        match self.features.iter().find(|(_, bins)| !bins.is_sound()) {
+            Some((name, _)) => odd(&format!("{name}: from must rise, and weight and spread be one longer")),
+            None if self.words.values().any(|w| *w < 0) || self.unknown_word < 0 => odd("information is negative"),
+            None => Ok(()),
+        }
+    }
+
+    /// The part of a model file, as TOML that [`Model::parse`] reads.
+    pub fn to_toml(&self) -> String {
+        let quoted: Vec<_> = self.no_ticket.iter().map(|word| format!("{word:?}")).collect();
+        let mut out = format!(
+            "[unstated]\nfitted_on = {:?}\nprior_millinats = {}\nunknown_word = {}\nno_ticket = [{}]\n",
+            self.fitted_on,
+            self.prior_millinats,
+            self.unknown_word,
+            quoted.join(", ")
+        );
+        out.push_str("\n[unstated.features]\n");
+        for (name, Bins { from, weight, spread }) in &self.features {
+            out.push_str(&format!("{name} = {{ from = {from:?}, weight = {weight:?}, spread = {spread:?} }}\n"));
+        }
+        out.push_str("\n[unstated.words]\n");
+        for (word, information) in &self.words {
+            out.push_str(&format!("{word:?} = {information}\n"));
+        }
+        out
+    }
+
+    /// The bins of a feature.
+    pub fn bins(&self, feature: Feature) -> &Bins {
+        // Checked when it was read: every feature is there.
+        &self.features[feature.word()]
+    }
+}
+
+/// Kinds of evidence that state a link, in order.
+fn stated_kinds() -> impl Iterator<Item = EvidenceKind> {
+    EvidenceKind::ALL.iter().copied().filter(|k| !k.is_inferred())
 }
 
 /// The weights in the order of the kinds: each named once, and no others.
@@ -174,6 +372,25 @@ mod tests {
     }
 
     #[test]
+    fn counts_make_a_band_that_narrows() {
+        let band = |yes, no| {
+            let Band { confidence_bps, low_bps, high_bps } = Band::of_counts(yes, no);
+            (confidence_bps, low_bps, high_bps)
+        };
+        assert_eq!(band(0, 0), (5_000, 2_114, 7_886));
+        assert_eq!(band(1, 0), (6_667, 4_311, 9_023));
+        assert_eq!(band(0, 1), (3_333, 977, 5_689));
+        assert_eq!(band(89, 9), (9_000, 8_702, 9_298));
+        assert_eq!(band(0, 1_000_000), (0, 0, 0));
+        for yes in (0..200).chain([1_000_000_000]) {
+            for no in [0, 1, 2, 7, 100, 1_000_000] {
+                let (mean, low, high) = band(yes, no);
+                assert!(0 <= low && low <= mean && mean <= high && high <= 10_000, "{yes} {no}");
+            }
+        }
+    }
+
+    #[test]
     fn a_model_must_be_complete() {
         let short = "name = \"x\"\nprior_millinats = 0\n[weights]\nbranch_key = { weight = 1, spread = 1 }\n";
         assert!(Model::parse(short).is_err());
@@ -188,7 +405,7 @@ mod tests {
 
     #[test]
     fn kinds_of_all_claims_have_words_of_their_own() {
-        let rows: Vec<_> = Model::shipped().rows().map(|(kind, ..)| kind).collect();
+        let rows: Vec<_> = Model::shipped().rows().into_iter().map(|row| (row.kind, row.at_least)).collect();
         let words: std::collections::BTreeSet<_> = rows.iter().collect();
         assert_eq!(words.len(), rows.len());
     }

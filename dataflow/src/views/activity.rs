@@ -12,10 +12,6 @@
 
 use std::sync::Arc;
 
-use differential_dataflow::{
-    operators::arrange::{Arranged, TraceAgent},
-    trace::implementations::ValSpine,
-};
 use flowsync_schemas::{
     Birth, Day, EntityId, EntityKind, PersonId, Record, TableSpec, Text, ViewSpec,
     fact::{ActivityKind, TraceKind, Verb},
@@ -24,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cx::Cx,
-    ops::{Coll, id, latest, left_join, sums},
+    ops::{ByKey, Coll, id, latest, left_join, sums},
     views::{ASSERTED_BPS, evidence::Report},
 };
 
@@ -327,10 +323,7 @@ pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, ActivityRow> {
 pub type Deed = (Day, Text, ActivityKind, (i64, i64, i64));
 
 /// The activity by account.
-pub type ByPerson<'s> = Arranged<'s, TraceAgent<ValSpine<PersonId, Deed, u64, isize>>>;
-
-/// The activity, arranged by account once for all who join it.
-pub fn by_person<'s>(cx: &mut Cx<'s>) -> ByPerson<'s> {
+pub fn by_person<'s>(cx: &mut Cx<'s>) -> ByKey<'s, PersonId, Deed> {
     cx.activity()
         .map(|a| {
             let points = (a.millipoints, a.low_millipoints, a.high_millipoints);

@@ -12,8 +12,8 @@ use flowsync_schemas::{
 };
 
 use crate::{
-    cx::Cx,
-    ops::{Coll, Version, distinct, id},
+    cx::{Cx, Facts},
+    ops::{ByKey, Coll, Version, distinct, id, reduce_shared},
 };
 
 /// The view.
@@ -27,21 +27,9 @@ pub static VIEW: ViewSpec = ViewSpec {
         doc: "Commits that some repository still reaches; one row a commit.",
     },
     oracle: "
-        with words as (
-            select *, row_number() over (partition by repo, sha order by at desc, signal desc, seq desc) as age
-            from fact_commits
-        ),
-        alive as (select repo, sha from words where age = 1 and not deleted),
-        ranked as (
-            select f.*, row_number() over (
-                partition by f.sha
-                order by (f.added_lines is not null) desc, f.at desc, f.signal desc, f.seq desc) as rank
-            from fact_commits f join alive a on f.repo = a.repo and f.sha = a.sha
-            where not f.deleted
-        )
         select sha, repo, author, committer, authored_at, committed_at, subject, parent_count, added_lines,
                deleted_lines, changed_files, signal
-        from ranked where rank = 1",
+        from richest_commits",
     why: "select signal, at, repo, subject, deleted from fact_commits where sha = $1 order by at",
 };
 
@@ -81,32 +69,36 @@ pub struct CommitRow {
 /// A commit by id: what is told of it, and every signal whose word still holds.
 pub type Keyed = (EntityId, (Version<Arc<CommitFact>>, Vec<SignalId>));
 
+/// Versions of commits by id, arranged.
+pub type Versions<'s> = ByKey<'s, EntityId, Version<Arc<CommitFact>>>;
+
+/// The versions of commits, arranged once for all who join them.
+pub fn versions<'s>(facts: &Facts<'s>) -> Versions<'s> {
+    facts.commits.clone().map(|v| (id(EntityKind::Commit, &v.value.sha), v)).arrange_by_key_named("CommitVersions")
+}
+
 /// Commits that some repository still reaches.
 pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, Keyed> {
-    cx.facts.commits.clone().map(|v| (id(EntityKind::Commit, &v.value.sha), v)).reduce_named(
-        "Commits",
-        |_, words, out| {
-            // Words come sorted by age, so the last of a repository is its latest.
-            let mut latest: BTreeMap<&str, bool> = BTreeMap::new();
-            for (word, _) in words {
-                latest.insert(&word.value.repo, !word.value.deleted);
-            }
-            let holds = |v: &Version<Arc<CommitFact>>| {
-                !v.value.deleted && latest.get(&*v.value.repo).copied().unwrap_or_default()
-            };
-            let richest = words
-                .iter()
-                .map(|(w, _)| *w)
-                .filter(|w| holds(w))
-                .max_by_key(|w| (w.value.added_lines.is_some(), w.at, w.signal, w.seq));
-            if let Some(richest) = richest {
-                let mut signals: Vec<_> = words.iter().filter(|(w, _)| holds(w)).map(|(w, _)| w.signal).collect();
-                signals.sort_unstable();
-                signals.dedup();
-                out.push(((richest.clone(), signals), 1));
-            }
-        },
-    )
+    reduce_shared(cx.commit_versions(), "Commits", |_, words, out| {
+        // Words come sorted by age, so the last of a repository is its latest.
+        let mut latest: BTreeMap<&str, bool> = BTreeMap::new();
+        for (word, _) in words {
+            latest.insert(&word.value.repo, !word.value.deleted);
+        }
+        let holds =
+            |v: &Version<Arc<CommitFact>>| !v.value.deleted && latest.get(&*v.value.repo).copied().unwrap_or_default();
+        let richest = words
+            .iter()
+            .map(|(w, _)| *w)
+            .filter(|w| holds(w))
+            .max_by_key(|w| (w.value.added_lines.is_some(), w.at, w.signal, w.seq));
+        if let Some(richest) = richest {
+            let mut signals: Vec<_> = words.iter().filter(|(w, _)| holds(w)).map(|(w, _)| w.signal).collect();
+            signals.sort_unstable();
+            signals.dedup();
+            out.push(((richest.clone(), signals), 1));
+        }
+    })
 }
 
 /// A trace in force, by its commit.

@@ -1,8 +1,8 @@
 //! What happened that somebody wants to hear of?
 //!
 //! Grain: one row a piece of news. Key: `item` (`kind:native id`). Inputs: tickets, pull requests, deployments, incidents,
-//! reports, `links`, `ticket_status`. Rows carry the day they belong to; what is "new" is decided by the query. Every item
-//! has its band and the way to its evidence.
+//! reports, `links`, `ticket_status`, `approvals`. Rows carry the day they belong to; what is "new" is decided by the query. Every item
+//! has its band and the way to its evidence. A report that waits for a second person is news of its own kind until it counts.
 
 use std::{cmp::Reverse, sync::Arc};
 
@@ -16,7 +16,7 @@ use flowsync_schemas::{
 use crate::{
     cx::Cx,
     ops::{Coll, left_join},
-    views::ASSERTED_BPS,
+    views::{ASSERTED_BPS, approvals::ApprovalState},
 };
 
 /// The view.
@@ -46,7 +46,8 @@ pub static VIEW: ViewSpec = ViewSpec {
           where $1 in ('incident_opened:' || i.incident, 'incident_resolved:' || i.incident)
           union all
           select r.signal, r.at, r.verb from fact_reports r
-          where $1 in ('reported:' || r.signal, 'disagreement:' || r.ticket_key)",
+          where $1 in ('reported:' || r.signal, 'disagreement:' || r.ticket_key)
+          union all select a.signal, a.at, a.action from approvals a where $1 = 'pending:' || a.signal",
 };
 
 const ORACLE: &str = "
@@ -96,12 +97,18 @@ const ORACLE: &str = "
         select 'reported', r.at, r.project, r.ticket_key, r.signal,
                r.verb || ' ' || r.ticket_key || coalesce(' to ' || r.environment, ''), r.person,
                m.confidence_bps, m.low_bps, m.high_bps, 'digest_items', 'reported:' || r.signal
-        from reports_in_force r cross join manual m where r.verb not in ('confirm', 'reject')
+        from counting_reports r cross join manual m where r.verb not in ('confirm', 'reject')
+        union all
+        select 'pending', at, project, ticket_key, signal,
+               action || ' ' || ticket_key || case environment when '' then '' else ' to ' || environment end,
+               reporter, 10000 as c, 10000 as l, 10000 as h, 'approvals', signal as evidence_key
+        from approvals where state = 'pending'
     )
     select kind || ':' || subject as item, cast(at as date) as day, at, kind,
            case kind when 'merged' then 'engineer' when 'started' then 'designer,engineer,product_manager'
                      when 'done' then 'designer,engineer,finance,product_manager'
                      when 'blocked' then 'engineer,product_manager'
+                     when 'pending' then 'admin,engineer,product_manager'
                      when 'deployed' then 'admin,engineer,product_manager' when 'deploy_failed' then 'admin,engineer'
                      when 'incident_opened' then 'admin,engineer,product_manager'
                      when 'incident_resolved' then 'admin,engineer,product_manager'
@@ -132,6 +139,8 @@ words! {
         Disagreement = "disagreement",
         /// A person reported by hand.
         Reported = "reported",
+        /// A person reported something critical, and a second person has to say the same.
+        Pending = "pending",
     }
 }
 
@@ -142,7 +151,9 @@ const fn audience(kind: NewsKind) -> &'static str {
         NewsKind::Started => "designer,engineer,product_manager",
         NewsKind::Done => "designer,engineer,finance,product_manager",
         NewsKind::Blocked | NewsKind::Disagreement | NewsKind::Reported => "engineer,product_manager",
-        NewsKind::Deployed | NewsKind::IncidentOpened | NewsKind::IncidentResolved => "admin,engineer,product_manager",
+        NewsKind::Deployed | NewsKind::IncidentOpened | NewsKind::IncidentResolved | NewsKind::Pending => {
+            "admin,engineer,product_manager"
+        }
         NewsKind::DeployFailed => "admin,engineer",
     }
 }
@@ -156,7 +167,7 @@ pub struct DigestItemRow {
     pub day: Day,
     /// When it happened, by the tool's clock.
     pub at: Micros,
-    /// merged, started, done, blocked, deployed, deploy_failed, incident_opened, incident_resolved, disagreement, reported.
+    /// merged, started, done, blocked, deployed, deploy_failed, incident_opened, incident_resolved, disagreement, reported, pending.
     pub kind: NewsKind,
     /// Roles that want to hear of it, sorted, separated by commas.
     pub audience: Text,
@@ -346,7 +357,7 @@ fn of_disagreements<'s>(cx: &mut Cx<'s>) -> Coll<'s, DigestItemRow> {
 fn of_reports<'s>(cx: &mut Cx<'s>) -> Coll<'s, DigestItemRow> {
     let weight = cx.model.weight(EvidenceKind::ManualReport);
     let band = cx.model.band(weight.weight, weight.spread * weight.spread);
-    cx.reports().filter(|v| !matches!(v.value.verb, Verb::Confirm | Verb::Reject)).map(move |v| {
+    cx.counting_reports().filter(|v| !matches!(v.value.verb, Verb::Confirm | Verb::Reject)).map(move |v| {
         let (signal, r) = (v.signal.to_string(), Arc::unwrap_or_clone(v.value));
         let place = r.environment.map(|e| format!(" to {e}")).unwrap_or_default();
         News {
@@ -364,6 +375,25 @@ fn of_reports<'s>(cx: &mut Cx<'s>) -> Coll<'s, DigestItemRow> {
     })
 }
 
+fn of_approvals<'s>(cx: &mut Cx<'s>) -> Coll<'s, DigestItemRow> {
+    cx.claims().filter(|(a, _)| a.state == ApprovalState::Pending).map(|(a, _)| {
+        let signal: Text = a.signal.to_string().into();
+        let place = if a.environment.is_empty() { String::new() } else { format!(" to {}", a.environment) };
+        News {
+            kind: NewsKind::Pending,
+            at: a.at,
+            project: Some(a.project),
+            title: format!("{} {}{place}", a.action, a.ticket_key).into(),
+            ticket_key: Some(a.ticket_key),
+            subject: signal.clone(),
+            person: Some(a.reporter),
+            band: Band::CERTAIN,
+            evidence: ("approvals", signal),
+        }
+        .row()
+    })
+}
+
 /// Installs the view.
 pub fn install(cx: &mut Cx<'_>) {
     let rows = of_tickets(cx)
@@ -371,6 +401,7 @@ pub fn install(cx: &mut Cx<'_>) {
         .concat(of_deployments(cx))
         .concat(of_incidents(cx))
         .concat(of_disagreements(cx))
-        .concat(of_reports(cx));
+        .concat(of_reports(cx))
+        .concat(of_approvals(cx));
     cx.emit(&VIEW.table, rows);
 }

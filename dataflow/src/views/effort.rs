@@ -118,14 +118,11 @@ fn divide(points: &BTreeMap<&Text, (i64, i64, i64)>) -> Vec<(Text, i64, i64, i64
 /// Activity under the person's identity, without that of bots.
 fn by_identity<'s>(cx: &mut Cx<'s>) -> Coll<'s, (PersonId, Deed)> {
     // Few accounts go by another id, or by none: only their activity is looked at twice.
-    let bots = cx.bots().map(|bot| (bot, None));
-    let merged = cx.identities().filter(|i| i.identity != i.person).map(|i| (i.person, Some(i.identity)));
     let by_person = cx.activity_by_person();
     let all = by_person.clone().as_collection(|person, deed| (*person, deed.clone()));
-    let others = by_person
-        .join_core(bots.concat(merged).arrange_by_key_named("Identities"), |person, deed, identity| {
-            [(*person, *identity, deed.clone())]
-        });
+    let others = by_person.join_core(cx.aliases().arrange_by_key_named("Aliases"), |person, deed, identity| {
+        [(*person, *identity, deed.clone())]
+    });
     let gone = others.clone().map(|(person, _, deed)| (person, deed)).negate();
     all.concat(gone).concat(others.flat_map(|(_, identity, deed)| identity.map(|identity| (identity, deed))))
 }

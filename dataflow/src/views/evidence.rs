@@ -9,6 +9,7 @@
 //! - What a pull request, a merged, picked or reverted commit names, the commits (and the pull request) that go with it
 //!   name as well: kinds of their own, passed on one step.
 //! - Of a person's reports on one artifact and ticket the latest holds.
+//! - Where nothing of that speaks for any ticket, words, people and time do: see [`crate::unstated`].
 //! - One row per kind, however often it was said: of several signals the smallest id is shown. Keeps I3.
 
 use std::sync::Arc;
@@ -20,22 +21,22 @@ use flowsync_schemas::{
 
 use crate::{
     cx::Cx,
-    ops::{Coll, Version, distinct, id, latest, left_join},
+    ops::{ByKey, Coll, Version, distinct, id, latest, left_join},
+    unstated,
 };
 
 /// The view.
 pub static VIEW: ViewSpec = ViewSpec {
     table: TableSpec {
         name: "evidence",
-        version: 2,
+        version: 3,
         key: &["artifact_kind", "artifact_id", "ticket_key", "kind"],
         columns: || EvidenceRow::COLUMNS.to_vec(),
         birth: Birth::Dated("at"),
         doc: "Reasons to believe that an artifact belongs to a ticket; one row an artifact, a ticket and a kind of reason.",
     },
-    oracle: ORACLE,
-    why:
-        "select e.signal, e.at, e.kind from evidence e
+    oracle: "select * from stated_evidence union all select * from inferred_evidence",
+    why: "select e.signal, e.at, e.kind from evidence e
           where e.artifact_kind = $1 and e.artifact_id = $2 and e.ticket_key = $3 and e.kind = $4
           union all
           select m.signal, m.at, m.kind from fact_mentions m
@@ -49,11 +50,27 @@ pub static VIEW: ViewSpec = ViewSpec {
           union all
           select p.signal, p.at, p.verb from fact_reports p
           where p.artifact_kind = $1 and p.artifact_id = $2 and p.ticket_key = $3
-            and case p.verb when 'confirm' then 'confirmed' when 'reject' then 'rejected' else 'manual_report' end = $4",
+            and case p.verb when 'confirm' then 'confirmed' when 'reject' then 'rejected' else 'manual_report' end = $4
+          union all
+          select t.signal, t.at, 'ticket' from fact_tickets t
+          where t.ticket_key = $3
+            and $4 in ('text_similarity', 'file_overlap', 'author_is_assignee', 'time_proximity', 'competition')",
 };
 
-const ORACLE: &str = "
-    with mentioned as (
+/// What the oracle is made of: helpers that others read, too.
+pub const HELPERS: &[(&str, &str)] = &[
+    (
+        // Commits and the pull requests that they are part of.
+        "parts",
+        "select sha, target as pull_request from traces_in_force where kind = 'pull_request'
+         union
+         select src_id, dst_id from relations_in_force
+         where edge = 'PART_OF' and src_kind = 'Commit' and dst_kind = 'PullRequest'",
+    ),
+    (
+        // What is stated of links, by tools or people.
+        "stated_evidence",
+        "with mentioned as (
         -- keys found in artifacts whose version still holds
         select m.artifact_kind, m.artifact_id, m.ticket_key, m.project, m.kind, m.at, m.signal
         from fact_mentions m
@@ -81,12 +98,6 @@ const ORACLE: &str = "
         from relations_in_force r left join ticket_names n on r.dst_id = n.name
         where r.edge = 'LINKED_TO' and r.dst_kind = 'Ticket' and r.src_kind in ('Commit', 'PullRequest')
           and (n.ticket_key is not null or r.dst_id like '%-%' or r.dst_id like '%#%')
-    ),
-    parts as (
-        select sha, target as pull_request from traces_in_force where kind = 'pull_request'
-        union
-        select src_id, dst_id from relations_in_force
-        where edge = 'PART_OF' and src_kind = 'Commit' and dst_kind = 'PullRequest'
     ),
     heirs as (
         select 'PullRequest' as of_kind, pull_request as of_id, 'Commit' as heir_kind, sha as heir_id,
@@ -116,7 +127,9 @@ const ORACLE: &str = "
     select artifact_kind, artifact_id, ticket_key, o.kind, project, m.weight as weight_millinats,
            m.spread as spread_millinats, o.at, signal
     from one o join model m on o.kind = m.kind
-    where rank = 1";
+    where rank = 1",
+    ),
+];
 
 /// One reason.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, Record)]
@@ -146,27 +159,43 @@ pub struct EvidenceRow {
 /// A report by artifact and ticket.
 pub type Report = Version<Arc<ReportFact>>;
 
-/// Reports in force: the latest of each person on each ticket and artifact.
-pub fn reports<'s>(cx: &mut Cx<'s>) -> Coll<'s, Report> {
-    let keyed = cx.facts.reports.clone().map(|v| {
-        let r = &v.value;
-        ((r.person, id(EntityKind::Ticket, &r.ticket_key), r.artifact_kind, r.artifact_id.clone()), v)
-    });
-    let latest = latest(keyed).map(|(_, v)| (id(EntityKind::Ticket, &v.value.ticket_key), v));
-    left_join(latest, cx.ticket_names()).map(|(_, mut v, now)| {
+/// A report of a ticket as it is called now, by the ticket as it was written.
+pub type Renamed = (EntityId, Report);
+
+/// Every report, of tickets as they are called now.
+pub fn renamed_reports<'s>(cx: &mut Cx<'s>) -> Coll<'s, Renamed> {
+    let written = cx.facts.reports.clone().map(|v| (id(EntityKind::Ticket, &v.value.ticket_key), v));
+    left_join(written, cx.ticket_names()).map(|(written, mut v, now)| {
         if let Some((project, ticket_key)) = now {
             let report = Arc::make_mut(&mut v.value);
             (report.project, report.ticket_key) = (project, ticket_key);
         }
-        v
+        (written, v)
     })
 }
 
+/// Of these reports the latest of each person on each ticket and artifact.
+pub fn in_force<'s>(reports: Coll<'s, Renamed>) -> Coll<'s, Report> {
+    let keyed = reports.map(|(written, v)| {
+        let r = &v.value;
+        ((r.person, written, r.artifact_kind, r.artifact_id.clone()), v)
+    });
+    latest(keyed).map(|(_, v)| v)
+}
+
+/// Reports in force.
+pub fn reports<'s>(cx: &mut Cx<'s>) -> Coll<'s, Report> {
+    in_force(cx.renamed_reports())
+}
+
 /// Artifact, ticket and kind: what evidence is told apart by.
-type Key = (EntityId, EntityId, EvidenceKind);
+pub type Key = (EntityId, EntityId, EvidenceKind);
 
 /// What is shown of a statement; ordered so that the smallest signal comes first.
-type Statement = (SignalId, Micros, EntityKind, Text, Text, Text);
+pub type Statement = (SignalId, Micros, EntityKind, Text, Text, Text);
+
+/// One statement of a kind on an artifact and a ticket.
+pub type Stated = (Key, Statement);
 
 fn keyed(kind: EvidenceKind, (signal, at, artifact, artifact_id, project, ticket): Statement) -> (Key, Statement) {
     let key = (id(artifact, &artifact_id), id(EntityKind::Ticket, &ticket), kind);
@@ -233,9 +262,11 @@ fn tracker_links<'s>(cx: &mut Cx<'s>) -> Coll<'s, (Key, Statement)> {
 /// An artifact that has what is said of another one said of it too, and on what ground.
 type Heir = (EntityKind, Text, EvidenceKind);
 
-/// Who inherits from an artifact: a commit from its pull request and the other way round, a commit from the one that it was
-/// picked from, and from the one that it takes back.
-fn heirs<'s>(cx: &mut Cx<'s>) -> Coll<'s, (EntityId, Heir)> {
+/// A commit by its id and sha, and the pull request that it is part of.
+pub type Part = (EntityId, Text, Text);
+
+/// Commits that are part of a pull request, as their message or the host says.
+pub fn parts<'s>(cx: &mut Cx<'s>) -> Coll<'s, Part> {
     use EntityKind::{Commit, PullRequest};
     let merged = cx.traces().flat_map(|(commit, t)| {
         (t.fact.kind == TraceKind::PullRequest).then(|| (commit, t.fact.sha.clone(), t.fact.target.clone()))
@@ -245,7 +276,14 @@ fn heirs<'s>(cx: &mut Cx<'s>) -> Coll<'s, (EntityId, Heir)> {
         let part = r.edge == EdgeKind::PartOf && (r.src_kind, r.dst_kind) == (Commit, PullRequest);
         part.then(|| (id(Commit, &r.src_id), r.src_id.clone(), r.dst_id.clone()))
     });
-    let parts = distinct(merged.concat(stated)).flat_map(|(commit, sha, pull)| {
+    distinct(merged.concat(stated))
+}
+
+/// Who inherits from an artifact: a commit from its pull request and the other way round, a commit from the one that it was
+/// picked from, and from the one that it takes back.
+fn heirs<'s>(cx: &mut Cx<'s>) -> Coll<'s, (EntityId, Heir)> {
+    use EntityKind::{Commit, PullRequest};
+    let parts = cx.parts().flat_map(|(commit, sha, pull)| {
         let of_pull = (id(PullRequest, &pull), (Commit, sha, EvidenceKind::ViaPullRequest));
         [of_pull, (commit, (PullRequest, pull, EvidenceKind::ViaCommit))]
     });
@@ -274,8 +312,8 @@ pub fn project_of(ticket_key: &str) -> Text {
     }
 }
 
-/// The evidence.
-pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, EvidenceRow> {
+/// What is stated of links, by tools or people: of several signals that state the same, one.
+pub fn stated<'s>(cx: &mut Cx<'s>) -> Coll<'s, Stated> {
     let reported = cx.reports().flat_map(|v| {
         let r = Arc::unwrap_or_clone(v.value);
         let kind = match r.verb {
@@ -286,7 +324,6 @@ pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, EvidenceRow> {
         let artifact = r.artifact_kind.zip(r.artifact_id);
         artifact.map(|(a, native)| keyed(kind, (v.signal, v.at, a, native, r.project, r.ticket_key)))
     });
-    let model = std::rc::Rc::clone(&cx.model);
     let said = mentions(cx).concat(tracker_links(cx));
     // One step only: what is inherited is not passed on.
     let inherited = said
@@ -296,14 +333,18 @@ pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, EvidenceRow> {
         .map(|(_, ((signal, at, _, _, project, ticket), (artifact, native, kind)))| {
             keyed(kind, (signal, at, artifact, native, project, ticket))
         });
-    said.concat(inherited)
-        .concat(reported)
-        .reduce_named("Evidence", |_, statements, out| {
-            if let Some((first, _)) = statements.first() {
-                out.push(((*first).clone(), 1));
-            }
-        })
-        .map(move |((_, _, kind), (signal, at, artifact_kind, artifact_id, project, ticket_key))| {
+    said.concat(inherited).concat(reported).reduce_named("Evidence", |_, statements, out| {
+        if let Some((first, _)) = statements.first() {
+            out.push(((*first).clone(), 1));
+        }
+    })
+}
+
+/// The evidence.
+pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, EvidenceRow> {
+    let model = std::rc::Rc::clone(&cx.model);
+    let stated = cx.stated_evidence().map(
+        move |((_, _, kind), (signal, at, artifact_kind, artifact_id, project, ticket_key))| {
             let weight = model.weight(kind);
             EvidenceRow {
                 artifact_kind,
@@ -316,7 +357,22 @@ pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, EvidenceRow> {
                 at,
                 signal,
             }
-        })
+        },
+    );
+    match cx.model.unstated.clone() {
+        Some(unstated) => stated.concat(unstated::evidence(cx, unstated)),
+        None => stated,
+    }
+}
+
+/// An artifact and a ticket.
+pub type Pair = (EntityId, EntityId);
+
+/// The evidence by what it speaks of.
+pub fn by_pair<'s>(cx: &mut Cx<'s>) -> ByKey<'s, Pair, EvidenceRow> {
+    cx.evidence()
+        .map(|e| ((id(e.artifact_kind, &e.artifact_id), id(EntityKind::Ticket, &e.ticket_key)), e))
+        .arrange_by_key_named("EvidenceByPair")
 }
 
 /// Installs the view.

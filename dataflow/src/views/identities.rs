@@ -178,6 +178,16 @@ pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, IdentityRow> {
         })
 }
 
+/// Who an account acts as, where that is not the account itself: the person behind it, or nobody where it is a bot.
+pub type Alias = (PersonId, Option<PersonId>);
+
+/// The accounts that act as somebody else, or as nobody: few do.
+pub fn aliases<'s>(cx: &mut Cx<'s>) -> Coll<'s, Alias> {
+    let bots = cx.bots().map(|bot| (bot, None));
+    let merged = cx.identities().filter(|i| i.identity != i.person).map(|i| (i.person, Some(i.identity)));
+    bots.concat(merged)
+}
+
 /// Installs the view.
 pub fn install(cx: &mut Cx<'_>) {
     let rows = cx.identities();

@@ -74,46 +74,81 @@ pub static VIEW: ViewSpec = ViewSpec {
           where $3 = 'same_work' and p.person in ($1, $2) and y.person in ($1, $2)",
 };
 
-const ORACLE: &str = "
-    with humans as (select person from fact_accounts group by person having not bool_or(bot)),
-    tokens as (
-        select distinct 'same_name' as kind, f.name as token, f.person
-        from fact_accounts f join humans h on f.person = h.person where f.name is not null
-        union all
-        select distinct 'same_handle', f.handle, f.person
-        from fact_accounts f join humans h on f.person = h.person where f.handle is not null
-    ),
-    rare as (select kind, token from tokens group by kind, token having count(*) between 2 and 8),
-    shared as (
-        select distinct a.kind, a.person, b.person as other
+/// What the oracle is made of: helpers that others read, too.
+pub const HELPERS: &[(&str, &str)] = &[
+    ("humans", "select person from fact_accounts group by person having not bool_or(bot)"),
+    (
+        // What ties two accounts together, whatever they worked on.
+        "resemblances",
+        "with tokens as (
+            select distinct 'same_name' as kind, f.name as token, f.person
+            from fact_accounts f join humans h on f.person = h.person where f.name is not null
+            union all
+            select distinct 'same_handle', f.handle, f.person
+            from fact_accounts f join humans h on f.person = h.person where f.handle is not null
+        ),
+        rare as (select kind, token from tokens group by kind, token having count(*) between 2 and 8),
+        named as (
+            select distinct least(person, same_as) as person, greatest(person, same_as) as other, 'same_record' as kind
+            from fact_accounts where same_as is not null and same_as <> person
+            union all
+            select distinct least(person, other), greatest(person, other),
+                   case when same then 'stated_same' else 'stated_different' end
+            from identity_statements_in_force
+        )
+        select distinct a.person, b.person as other, a.kind
         from rare r
         join tokens a on r.kind = a.kind and r.token = a.token
         join tokens b on r.kind = b.kind and r.token = b.token
         where a.person < b.person
+        union all
+        select n.person, n.other, n.kind
+        from named n join humans a on n.person = a.person join humans b on n.other = b.person",
     ),
-    records as (
-        select distinct least(person, same_as) as person, greatest(person, same_as) as other
-        from fact_accounts where same_as is not null and same_as <> person
+    (
+        // Accounts that may be the same person's, either way: by a record or a person's word, a token, and a record again.
+        "kin",
+        "with pairs as (
+            select person, other, kind from resemblances
+            union all
+            select other, person, kind from resemblances
+        ),
+        selves as (select distinct person from pairs),
+        tied as (
+            select person, other from pairs where kind in ('same_record', 'stated_same')
+            union
+            select person, person as other from selves
+        ),
+        alike as (
+            select person, other from pairs where kind in ('same_name', 'same_handle')
+            union
+            select person, person as other from selves
+        ),
+        reached as (
+            select distinct a.person, c.other
+            from tied a join alike b on a.other = b.person join tied c on b.other = c.person
+            where a.person <> c.other
+        )
+        select person, other from (
+            select r.person, r.other, row_number() over (partition by r.person order by r.other) as rank
+            from reached r
+            left join pairs d on r.person = d.person and r.other = d.other and d.kind = 'stated_different'
+            where d.person is null
+        ) where rank <= 16",
     ),
+];
+
+const ORACLE: &str = "
+    with shared as (select person, other, kind from resemblances where kind in ('same_name', 'same_handle')),
     undecided as (
         select s.person, s.other from shared s
-        left join records r on s.person = r.person and s.other = r.other
+        left join resemblances r on s.person = r.person and s.other = r.other and r.kind = 'same_record'
         where r.person is null group by s.person, s.other having count(*) = 1
     ),
     work as (select distinct person, ticket_key from activity where ticket_key <> ''),
     logins as (select distinct person, source from fact_accounts where kind = 'login'),
-    named as (
-        select person, other, 'same_record' as kind from records
-        union all
-        select distinct least(person, other), greatest(person, other),
-               case when same then 'stated_same' else 'stated_different' end
-        from identity_statements_in_force
-    ),
     reasons as (
-        select person, other, kind from shared
-        union all
-        select n.person, n.other, n.kind
-        from named n join humans a on n.person = a.person join humans b on n.other = b.person
+        select person, other, kind from resemblances
         union all
         select distinct s.person, s.other, 'same_source'
         from shared s join logins a on s.person = a.person join logins b on s.other = b.person and a.source = b.source
@@ -127,6 +162,9 @@ const ORACLE: &str = "
 /// Accounts that may share a token: one that more humans have is a common name, or a login like `mark`, and ties nobody
 /// together. Bounds the pairs of a token, too (I9).
 pub const SHARED_BY_MAX: usize = 8;
+
+/// Accounts that an account is held for, at most.
+pub const KIN_MAX: usize = 16;
 
 /// One reason.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Record)]
@@ -264,17 +302,53 @@ fn working<'s>(cx: &mut Cx<'s>, pairs: Coll<'s, (Pair, bool)>) -> Coll<'s, Reaso
     distinct(common)
 }
 
-/// The reasons.
-pub fn reasons<'s>(cx: &mut Cx<'s>) -> Coll<'s, Reason> {
+/// A reason of which work is none; no kind where only work can decide.
+pub type Resemblance = (Pair, (Option<IdentityKind>, bool));
+
+/// What ties two accounts together, whatever they worked on.
+pub fn resemblances<'s>(cx: &mut Cx<'s>) -> Coll<'s, Resemblance> {
     let humans = humans(cx);
     // Each kind once, and nothing where one token is all that there is: then work decides.
-    let reasons = sharing(&humans).concat(named(cx, &humans)).reduce_named("Reasons", |_, reasons, out| {
+    sharing(&humans).concat(named(cx, &humans)).reduce_named("Reasons", |_, reasons, out| {
         let has = |kind| reasons.iter().any(|((k, _), _)| *k == kind);
         out.extend(reasons.iter().map(|((kind, aside), _)| ((Some(*kind), *aside), 1)));
         if has(SameName) != has(SameHandle) && !has(SameRecord) {
             out.push(((None, reasons.iter().any(|((_, aside), _)| *aside)), 1));
         }
-    });
+    })
+}
+
+/// Other accounts that may be the same person's, at most [`KIN_MAX`], by account: what a record or a person ties to it, what
+/// shares a token with one of those, and what a record ties to that. Far weaker than an identity, and free of what anybody
+/// worked on, so that links can be judged by it: identities look at work, and so at links.
+pub fn kin<'s>(cx: &mut Cx<'s>) -> Coll<'s, (PersonId, Vec<PersonId>)> {
+    let of = |kinds: [IdentityKind; 2]| {
+        move |((one, other), (kind, _)): Resemblance| {
+            let holds = kind.is_some_and(|k| kinds.contains(&k));
+            holds.then_some([(one, other), (other, one)]).into_iter().flatten()
+        }
+    };
+    let pairs = cx.resemblances();
+    let selves = pairs.clone().flat_map(|((one, other), _)| [(one, one), (other, other)]);
+    let tied = distinct(pairs.clone().flat_map(of([SameRecord, StatedSame])).concat(selves.clone()));
+    let alike = distinct(pairs.clone().flat_map(of([SameName, SameHandle])).concat(selves));
+    let apart = pairs.flat_map(of([StatedDifferent, StatedDifferent]));
+    let tied = tied.arrange_by_key_named("Tied");
+    let reached = tied
+        .clone()
+        .as_collection(|one, other| (*other, *one))
+        .join_map(alike, |_, one, alike| (*alike, *one))
+        .join_core(tied, |_, one, other| (one != other).then_some((*one, *other)));
+    distinct(reached)
+        .map(|pair| (pair, ()))
+        .antijoin(distinct(apart))
+        .map(|(pair, ())| pair)
+        .reduce_named("Kin", |_, others, out| out.push((others.iter().take(KIN_MAX).map(|(p, _)| **p).collect(), 1)))
+}
+
+/// The reasons.
+pub fn reasons<'s>(cx: &mut Cx<'s>) -> Coll<'s, Reason> {
+    let reasons = cx.resemblances();
     let undecided =
         reasons.clone().flat_map(|(pair, (kind, aside))| if kind.is_none() { Some((pair, aside)) } else { None });
     let working = working(cx, undecided);
@@ -296,8 +370,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oracle_has_the_same_bound() {
-        assert!(ORACLE.contains(&format!("between 2 and {SHARED_BY_MAX}")));
+    fn the_oracle_has_the_same_bounds() {
+        let has = |part: &str| HELPERS.iter().any(|(_, sql)| sql.contains(part));
+        assert!(has(&format!("between 2 and {SHARED_BY_MAX}")) && has(&format!("rank <= {KIN_MAX}")));
         assert_eq!(pair(PersonId(2), PersonId(1)), Some((PersonId(1), PersonId(2))));
         assert_eq!(pair(PersonId(1), PersonId(1)), None);
     }

@@ -2,8 +2,8 @@
 //!
 //! Grain: one row an artifact and a ticket that some evidence connects. Key: `artifact_kind, artifact_id, ticket_key`.
 //! Inputs: `evidence`. The weights are summed as log-odds over the model's prior; the band is one standard deviation of
-//! that sum to either side. A link that a person rejected stays, with the confidence that is left; what is built on links
-//! asserts those of at least 50 %.
+//! that sum to either side. A link that a person rejected stays, with the confidence that is left. From 50 % on a link is
+//! asserted, and only then is anything built on it; from 20 % on it is suggested.
 
 use flowsync_schemas::{
     Birth, EntityId, EntityKind, Micros, Record, TableSpec, Text, ViewSpec, fact::EvidenceKind, model::Band, words,
@@ -11,15 +11,15 @@ use flowsync_schemas::{
 
 use crate::{
     cx::Cx,
-    ops::{Coll, id},
-    views::evidence::EvidenceRow,
+    ops::{Coll, reduce_shared},
+    views::{ASSERTED_BPS, SUGGESTED_BPS, evidence::EvidenceRow},
 };
 
 /// The view.
 pub static VIEW: ViewSpec = ViewSpec {
     table: TableSpec {
         name: "links",
-        version: 1,
+        version: 2,
         key: &["artifact_kind", "artifact_id", "ticket_key"],
         columns: || LinkRow::COLUMNS.to_vec(),
         birth: Birth::Dated("stated_at"),
@@ -31,19 +31,27 @@ pub static VIEW: ViewSpec = ViewSpec {
                    cast(sum(weight_millinats) as bigint) as weight,
                    cast(floor(sqrt(cast(sum(spread_millinats * spread_millinats) as double))) as bigint) as spread,
                    count(*) as evidence_count,
-                   count(*) filter (where kind in ('manual_report', 'confirmed', 'rejected')) as manual_count
+                   count(*) filter (where kind in ('manual_report', 'confirmed', 'rejected')) as manual_count,
+                   count(*) filter (where kind in (
+                       'text_similarity', 'file_overlap', 'author_is_assignee', 'time_proximity', 'competition'
+                   )) as inferred_count
             from evidence group by artifact_kind, artifact_id, ticket_key
         ),
-        odds as (select s.*, weight + (select min(prior) from model where kind = 'confirmed') as x from sums s)
-        select artifact_kind, artifact_id, ticket_key, project,
-               cast(round(10000.0 / (1.0 + exp(cast(-x as double) / 1000.0))) as bigint) as confidence_bps,
-               cast(round(10000.0 / (1.0 + exp(cast(-(x - spread) as double) / 1000.0))) as bigint) as low_bps,
-               cast(round(10000.0 / (1.0 + exp(cast(-(x + spread) as double) / 1000.0))) as bigint) as high_bps,
+        odds as (select s.*, weight + (select min(prior) from model where kind = 'confirmed') as x from sums s),
+        bands as (
+            select *, cast(round(10000.0 / (1.0 + exp(cast(-x as double) / 1000.0))) as bigint) as confidence_bps,
+                   cast(round(10000.0 / (1.0 + exp(cast(-(x - spread) as double) / 1000.0))) as bigint) as low_bps,
+                   cast(round(10000.0 / (1.0 + exp(cast(-(x + spread) as double) / 1000.0))) as bigint) as high_bps
+            from odds
+        )
+        select artifact_kind, artifact_id, ticket_key, project, confidence_bps, low_bps, high_bps,
+               case when confidence_bps >= 5000 then 'asserted' when confidence_bps >= 2000 then 'suggested'
+                    else 'doubtful' end as standing,
                evidence_count,
-               case when manual_count = 0 then 'automated' when manual_count = evidence_count then 'manual'
-                    else 'mixed' end as provenance,
+               case when inferred_count = evidence_count then 'inferred' when manual_count = 0 then 'automated'
+                    when manual_count = evidence_count then 'manual' else 'mixed' end as provenance,
                stated_at
-        from odds",
+        from bands",
     why: "select signal, at, kind, weight_millinats, spread_millinats from evidence
           where artifact_kind = $1 and artifact_id = $2 and ticket_key = $3 order by weight_millinats desc, signal",
 };
@@ -51,12 +59,36 @@ pub static VIEW: ViewSpec = ViewSpec {
 words! {
     /// On whose word a link stands.
     pub enum Provenance {
-        /// Found by FlowSync alone.
+        /// Read from what tools say.
         Automated = "automated",
         /// Stated by people alone.
         Manual = "manual",
         /// Both.
         Mixed = "mixed",
+        /// Nobody states it: words, people and time speak for it.
+        Inferred = "inferred",
+    }
+}
+
+words! {
+    /// What a link is good for.
+    pub enum Standing {
+        /// At least as likely as not: what is computed from links is computed from these.
+        Asserted = "asserted",
+        /// Worth a person's look; nothing is built on it.
+        Suggested = "suggested",
+        /// Kept to show why not.
+        Doubtful = "doubtful",
+    }
+}
+
+impl Standing {
+    fn of(confidence_bps: i64) -> Self {
+        match confidence_bps {
+            ASSERTED_BPS.. => Standing::Asserted,
+            SUGGESTED_BPS.. => Standing::Suggested,
+            _ => Standing::Doubtful,
+        }
     }
 }
 
@@ -80,10 +112,12 @@ pub struct LinkRow {
     /// High end of the band.
     #[unit = "basis points"]
     pub high_bps: i64,
+    /// What it is good for: asserted, suggested, doubtful.
+    pub standing: Standing,
     /// Kinds of evidence that speak for or against it.
     #[unit = "kinds of evidence"]
     pub evidence_count: i64,
-    /// On whose word it stands: automated, manual, mixed.
+    /// On whose word it stands: automated, manual, mixed, inferred.
     pub provenance: Provenance,
     /// Clock of the earliest statement.
     pub stated_at: Micros,
@@ -102,38 +136,39 @@ pub type Keyed = (EntityId, LinkRow);
 /// The links.
 pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, Keyed> {
     let model = std::rc::Rc::clone(&cx.model);
-    cx.evidence()
-        .map(|e| ((id(e.artifact_kind, &e.artifact_id), id(EntityKind::Ticket, &e.ticket_key)), e))
-        .reduce_named("Links", move |_, evidence, out| {
-            let all = || evidence.iter().map(|(e, _)| *e);
-            let Some(first) = all().next() else { return };
-            let band = model.band(
-                all().map(|e| e.weight_millinats).sum(),
-                all().map(|e| e.spread_millinats * e.spread_millinats).sum(),
-            );
-            let manual = all().filter(|e| is_manual(e)).count();
-            let link = LinkRow {
-                artifact_kind: first.artifact_kind,
-                artifact_id: first.artifact_id.clone(),
-                ticket_key: first.ticket_key.clone(),
-                project: all().map(|e| &e.project).min().unwrap_or(&first.project).clone(),
-                confidence_bps: band.confidence_bps,
-                low_bps: band.low_bps,
-                high_bps: band.high_bps,
-                evidence_count: evidence.len() as i64,
-                provenance: match manual {
-                    0 => Provenance::Automated,
-                    n if n == evidence.len() => Provenance::Manual,
-                    _ => Provenance::Mixed,
-                },
-                stated_at: all().map(|e| e.at).min().unwrap_or(first.at),
-            };
-            out.push((link, 1));
-        })
-        .map(|((artifact, _), link)| (artifact, link))
+    let links = reduce_shared(cx.evidence_by_pair(), "Links", move |_, evidence, out| {
+        let all = || evidence.iter().map(|(e, _)| *e);
+        let Some(first) = all().next() else { return };
+        let band = model.band(
+            all().map(|e| e.weight_millinats).sum(),
+            all().map(|e| e.spread_millinats * e.spread_millinats).sum(),
+        );
+        let manual = all().filter(|e| is_manual(e)).count();
+        let link = LinkRow {
+            artifact_kind: first.artifact_kind,
+            artifact_id: first.artifact_id.clone(),
+            ticket_key: first.ticket_key.clone(),
+            project: all().map(|e| &e.project).min().unwrap_or(&first.project).clone(),
+            confidence_bps: band.confidence_bps,
+            low_bps: band.low_bps,
+            high_bps: band.high_bps,
+            standing: Standing::of(band.confidence_bps),
+            evidence_count: evidence.len() as i64,
+            provenance: match manual {
+                0 if all().all(|e| e.kind.is_inferred()) => Provenance::Inferred,
+                0 => Provenance::Automated,
+                n if n == evidence.len() => Provenance::Manual,
+                _ => Provenance::Mixed,
+            },
+            stated_at: all().map(|e| e.at).min().unwrap_or(first.at),
+        };
+        out.push((link, 1));
+    });
+    links.map(|((artifact, _), link)| (artifact, link))
 }
 
-fn is_manual(evidence: &EvidenceRow) -> bool {
+/// Whether a person gives the reason.
+pub fn is_manual(evidence: &EvidenceRow) -> bool {
     matches!(evidence.kind, EvidenceKind::ManualReport | EvidenceKind::Confirmed | EvidenceKind::Rejected)
 }
 

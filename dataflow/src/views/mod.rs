@@ -9,6 +9,7 @@ use flowsync_schemas::ViewSpec;
 use crate::cx::Cx;
 
 pub mod activity;
+pub mod approvals;
 pub mod capitalization;
 pub mod commits;
 pub mod deployments;
@@ -24,6 +25,8 @@ pub mod links;
 pub mod people;
 pub mod pull_requests;
 pub mod rejects;
+pub mod reliability;
+pub mod reputation;
 pub mod reviews;
 pub mod ticket_status;
 pub mod tickets;
@@ -44,12 +47,33 @@ macro_rules! list {
 }
 
 list! {
-    activity, capitalization, commits, deployments, digest_items, edges, effort, evidence, identities,
-    identity_evidence, incidents, integration_health, links, people, pull_requests, rejects, reviews, ticket_status, tickets,
+    activity, approvals, capitalization, commits, deployments, digest_items, edges, effort, evidence, identities,
+    identity_evidence, incidents, integration_health, links, people, pull_requests, rejects, reliability, reputation, reviews, ticket_status, tickets,
 }
 
-/// Collections that several oracles read and that are no views, as SQL over the fact tables.
-pub static ORACLE_HELPERS: &[(&str, &str)] = &[
+/// Collections that several oracles read and that are no views, as SQL over the fact tables; each reads only what precedes
+/// it, and views.
+pub fn oracle_helpers() -> impl Iterator<Item = (&'static str, &'static str)> {
+    [GENERAL, evidence::HELPERS, identity_evidence::HELPERS, crate::unstated::HELPERS].into_iter().flatten().copied()
+}
+
+const GENERAL: &[(&str, &str)] = &[
+    (
+        // Of each commit that some repository still reaches, the version that tells most.
+        "richest_commits",
+        "with versions as (
+            select *, row_number() over (partition by repo, sha order by at desc, signal desc, seq desc) as age
+            from fact_commits
+        ),
+        alive as (select repo, sha from versions where age = 1 and not deleted)
+        select * from (
+            select f.*, row_number() over (
+                partition by f.sha
+                order by (f.added_lines is not null) desc, f.at desc, f.signal desc, f.seq desc) as rank
+            from fact_commits f join alive a on f.repo = a.repo and f.sha = a.sha
+            where not f.deleted
+        ) where rank = 1",
+    ),
     (
         "settings_in_force",
         "select name, key, value from (
@@ -99,6 +123,73 @@ pub static ORACLE_HELPERS: &[(&str, &str)] = &[
          where age = 1",
     ),
     (
+        // Reports that need a second person: see `approvals`. Turns alternate between forward and back, so that a turn back
+        // came after one forward where an odd number lies between.
+        "critical_reports",
+        "with said as (
+            select r.signal, r.seq, r.at, coalesce(n.project, r.project) as project,
+                   coalesce(n.ticket_key, r.ticket_key) as ticket_key, coalesce(i.identity, r.person) as person,
+                   b.person is null as human, r.verb in ('done', 'deploy') as forward,
+                   case when r.verb in ('done', 'deploy') then r.verb else 'reopen' end as action,
+                   case r.verb when 'deploy' then lower(coalesce(r.environment, '')) else '' end as environment
+            from fact_reports r
+            left join ticket_names n on r.ticket_key = n.name
+            left join identities i on r.person = i.person
+            left join (select person from people where bot) b on r.person = b.person
+            where r.verb not in ('confirm', 'reject')
+         ),
+         placed as (
+            select s.*, s.at > coalesce(t.resolved_at, t.updated_at) as after_done, c.key is not null as critical,
+                   row_number() over (partition by s.ticket_key order by s.at, s.signal, s.seq) as place,
+                   lag(s.forward) over (partition by s.ticket_key order by s.at, s.signal, s.seq) as forward_before
+            from said s
+            left join tickets t on s.ticket_key = t.ticket_key and t.progress = 'done'
+            left join (select key from settings_in_force where name = 'second_person') c
+                on c.key = case s.action when 'deploy' then 'deploy:' || s.environment else s.action end
+         ),
+         turned as (
+            select *, sum(case when forward = forward_before then 0 else 1 end)
+                          over (partition by ticket_key order by place) as turn
+            from placed
+         ),
+         counting as (
+            select ticket_key, turn, bool_or(not critical or (human and person <> first_person)) as counts
+            from (
+                select *, first_value(person) over (
+                    partition by ticket_key, turn, action, environment order by place) as first_person
+                from turned
+            ) group by ticket_key, turn
+         ),
+         standing as (
+            select ticket_key, turn, max(case when counts then turn end) over (
+                partition by ticket_key order by turn rows between unbounded preceding and 1 preceding) as counted_turn
+            from counting
+         )
+         select t.*, first_value(t.person) over (
+                    partition by t.ticket_key, t.turn, t.action, t.environment order by t.place) as opener
+         from turned t join standing s on t.ticket_key = s.ticket_key and t.turn = s.turn
+         where t.critical and (t.forward or (t.turn - s.counted_turn) % 2 = 1 or t.after_done)",
+    ),
+    (
+        // Reports in force, of those that wait for no second person.
+        "counting_reports",
+        "select r.signal, r.seq, r.at, r.person, r.verb, coalesce(n.project, r.project) as project,
+                coalesce(n.ticket_key, r.ticket_key) as ticket_key, r.environment
+         from (
+            select f.*, row_number() over (
+                partition by f.person, f.ticket_key, f.artifact_kind, f.artifact_id
+                order by f.at desc, f.signal desc, f.seq desc) as age
+            from fact_reports f
+            left join (
+                select signal, seq, max(case when human and person <> opener then 1 else 0 end) over (
+                    partition by ticket_key, turn, action, environment) as approved
+                from critical_reports
+            ) c on f.signal = c.signal and f.seq = c.seq and c.approved = 0
+            where c.signal is null
+         ) r left join ticket_names n on r.ticket_key = n.name
+         where age = 1",
+    ),
+    (
         "relations_in_force",
         "select * from (
             select *, row_number() over (
@@ -138,6 +229,25 @@ pub static ORACLE_HELPERS: &[(&str, &str)] = &[
          where t.kind in ('worklog', 'comment', 'start', 'done')",
     ),
     (
+        // What people say of links, each person once a link: the latest word, by whichever of their accounts.
+        "verdicts",
+        "select artifact_kind, artifact_id, ticket_key, person, verb from (
+            select r.artifact_kind, r.artifact_id, r.ticket_key, coalesce(i.identity, r.person) as person, r.verb,
+                   row_number() over (
+                       partition by r.artifact_kind, r.artifact_id, r.ticket_key, coalesce(i.identity, r.person)
+                       order by r.at desc, r.signal desc, r.seq desc) as age
+            from reports_in_force r left join identities i on r.person = i.person
+            where r.verb in ('confirm', 'reject') and r.artifact_id is not null
+              and r.person not in (select person from people where bot)
+        ) where age = 1",
+    ),
+    (
+        "tallies",
+        "select artifact_kind, artifact_id, ticket_key, count(*) filter (where verb = 'confirm') as confirmed,
+                count(*) filter (where verb = 'reject') as rejected
+         from verdicts group by artifact_kind, artifact_id, ticket_key",
+    ),
+    (
         "identity_statements_in_force",
         "select * from (
             select *, row_number() over (
@@ -150,6 +260,9 @@ pub static ORACLE_HELPERS: &[(&str, &str)] = &[
 
 /// Probability from which on a link is asserted, in basis points: at least as likely as not.
 pub const ASSERTED_BPS: i64 = 5_000;
+
+/// Probability from which on a link is worth a person's look, in basis points.
+pub const SUGGESTED_BPS: i64 = 2_000;
 
 #[cfg(test)]
 mod tests {

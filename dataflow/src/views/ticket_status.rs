@@ -1,9 +1,10 @@
 //! Where does a ticket stand: by its tracker, and by the evidence?
 //!
 //! Grain: one row a ticket that a tracker or some evidence knows. Key: `ticket_key`. Inputs: tickets, links that are
-//! asserted (at least 50 %), pull requests, commits, reports, transitions of smart commits. The tracker's status stands beside the one that the evidence
-//! supports, so that they can disagree. The evidence says what its latest word says; a pull request's state and a person's
-//! report are words, a bare commit (`in_progress`) counts only where there is neither.
+//! asserted (at least 50 %), pull requests, commits, reports that wait for no second person (`approvals`), transitions of smart
+//! commits. The tracker's status stands beside the one that the evidence supports, so that they can disagree. The evidence
+//! says what its latest word says; a pull request's state and a person's report are words, a bare commit (`in_progress`)
+//! counts only where there is neither.
 
 use std::sync::Arc;
 
@@ -60,7 +61,7 @@ const ORACLE: &str = "
         select r.ticket_key, r.project, 1, r.at, s.step, s.progress, b.confidence_bps, b.low_bps, b.high_bps,
                r.evidence_kind, r.evidence_id
         from (
-            select ticket_key, project, at, verb, 'report' as evidence_kind, signal as evidence_id from reports_in_force
+            select ticket_key, project, at, verb, 'report' as evidence_kind, signal as evidence_id from counting_reports
             union all
             select ticket_key, project, committed_at, kind, 'Commit', sha from smart_commits
             where kind in ('start', 'done') and committed_at is not null
@@ -182,7 +183,7 @@ fn words<'s>(cx: &mut Cx<'s>) -> Coll<'s, (EntityId, Word)> {
         .join_core(links, |_, at, link| [about(link.clone(), 0, at.unwrap_or(link.stated_at), Progress::InProgress)]);
     let weight = cx.model.weight(EvidenceKind::ManualReport);
     let band = band3(cx.model.band(weight.weight, weight.spread * weight.spread));
-    let reports = cx.reports().flat_map(move |v| {
+    let reports = cx.counting_reports().flat_map(move |v| {
         let progress = match v.value.verb {
             Verb::Start => Progress::InProgress,
             Verb::Block => Progress::Blocked,

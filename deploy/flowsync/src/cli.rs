@@ -139,6 +139,20 @@ pub enum Command {
     ///
     /// The same numbers give the same organisation. Nothing in it is real, so keep it out of data that is.
     Simulate(Simulate),
+    /// Fit the model of links that nothing states on this data, and report how far its probabilities hold.
+    ///
+    /// Learns from the links that are stated, period by period and never from the future. Writes model.toml (name it as
+    /// `model` in the configuration to use it), report.md, report.json and reliability.svg.
+    Calibrate {
+        #[command(flatten)]
+        data: Data,
+        /// Folder to write to; by default `calibration` in the data directory.
+        #[arg(long, value_name = "FOLDER")]
+        out: Option<PathBuf>,
+        /// Months of a period: each is tested with what was learnt before it.
+        #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=120))]
+        rolling_months: u32,
+    },
     /// List the views and what they answer.
     Views,
     /// List the connectors and what they read.

@@ -4,6 +4,7 @@ use std::{
     io::ErrorKind,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -24,12 +25,30 @@ pub fn open(dir: &Path) -> Result<(DataDir, Engine)> {
     Ok((data, engine))
 }
 
+/// As [`open`], for commands whose statements may take as long, and as much, as they need: nobody else waits for them.
+pub fn open_patient(dir: &Path) -> Result<(DataDir, Engine)> {
+    let data = DataDir::open_reader(dir)?;
+    let options = EngineOptions {
+        rows_max: usize::MAX,
+        memory_bytes_max: 16 << 30,
+        time_max: Duration::from_secs(24 * 3_600),
+        ..EngineOptions::default()
+    };
+    let engine = Engine::open(data.path(), specs(), &model(&data)?, options)?;
+    Ok((data, engine))
+}
+
 /// The confidence model of a data directory: the one that `run` was configured with last, or the shipped one.
 pub fn model(data: &DataDir) -> Result<Model> {
+    Model::parse(&model_text(data)?).with_context(|| model_file(data).display().to_string())
+}
+
+/// The text of that model.
+pub fn model_text(data: &DataDir) -> Result<String> {
     let path = model_file(data);
     match std::fs::read_to_string(&path) {
-        Ok(text) => Model::parse(&text).with_context(|| path.display().to_string()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Model::shipped()),
+        Ok(text) => Ok(text),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(flowsync_schemas::model::DEFAULT.to_owned()),
         Err(error) => Err(error).with_context(|| path.display().to_string()),
     }
 }

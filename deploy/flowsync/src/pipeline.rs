@@ -34,7 +34,7 @@ use flowsync_query::{
 use flowsync_schemas::{
     Epoch, EpochDelta, Fact, LogPosition, Pseudonymizer, Record, Row, Signal,
     fact::{FACT_TABLES, RejectFact, SIGNALS, SignalFact, base_tables},
-    model::{Model, Weight},
+    model::Model,
 };
 use flowsync_sinks::{Catalogue, Grouping, GroupingOptions, Sink, SinkOptions, merge};
 use tokio::runtime::Runtime;
@@ -148,9 +148,7 @@ pub struct Pipeline {
 /// What rows are computed with: another value calls for computing them anew.
 fn program(model: &Model) -> String {
     let versions: Vec<_> = connectors::ALL.iter().map(|c| format!("{}={}", c.spec().name, c.spec().version)).collect();
-    let weight = |(kind, w, prior): (&str, Weight, i64)| format!("{kind}={}±{} of {prior}", w.weight, w.spread);
-    let weights: Vec<_> = model.rows().map(weight).collect();
-    format!("connectors {}; model {} {}", versions.join(","), model.name, weights.join(","))
+    format!("connectors {}; model {} {}", versions.join(","), model.name, model.digest)
 }
 
 impl Pipeline {

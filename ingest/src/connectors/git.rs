@@ -17,12 +17,12 @@ use flowsync_schemas::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Connector, Delivery, Secret, Verified, VerifyError, json::Reader, message};
+use super::{Connector, Delivery, Secret, Verified, VerifyError, json::Reader, message, words};
 
 /// What this connector is.
 pub static SPEC: ConnectorSpec = ConnectorSpec {
     name: "git",
-    version: 3,
+    version: 4,
     doc: "Any git repository on disk: commits with authors, parents and changed lines, branches and tags. Incremental: \
           a second import reads only what is new, and takes back commits that no branch or tag reaches any more.",
     verification: "read on this machine by `flowsync import git PATH…`; never accepted over HTTP",
@@ -159,6 +159,8 @@ fn read_commit(at: Micros, repo: &str, commit: &Commit<'_>, out: &mut Parsed<'_>
         authored_at: time(&commit.author.time),
         committed_at: time(&commit.committer.time),
         subject: commit.message.trim_start().lines().next().unwrap_or_default().trim_end().into(),
+        words: words::of_message(&commit.message),
+        file_words: words::of_files(commit.files.iter().flatten().map(|(path, ..)| path.as_str())),
         parent_count: i64::try_from(commit.parents.len()).ok(),
         added_lines: count(|s| s.added),
         deleted_lines: count(|s| s.deleted),
@@ -178,6 +180,8 @@ fn gone_commit(repo: &str, sha: &str) -> CommitFact {
         authored_at: None,
         committed_at: None,
         subject: "".into(),
+        words: "".into(),
+        file_words: "".into(),
         parent_count: None,
         added_lines: None,
         deleted_lines: None,

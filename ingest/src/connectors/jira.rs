@@ -34,7 +34,7 @@ mod resources;
 use super::{
     Channel, Connector, Delivery, Secret, Verified, VerifyError,
     json::{Id, Reader, Str, Time, filled, shown},
-    signature,
+    signature, words,
 };
 
 const SIGNATURE: &str = "x-hub-signature";
@@ -47,7 +47,7 @@ pub struct Jira;
 
 static SPEC: ConnectorSpec = ConnectorSpec {
     name: "jira",
-    version: 3,
+    version: 4,
     doc: "Webhooks of Jira Cloud, Server and Data Center: issues with their changelog, comments, worklogs, links, \
           sprints and projects. Also, imported, an issue's remote links and its development panel.",
     verification: "X-Hub-Signature: sha256= and the HMAC-SHA-256 of the body under the webhook's secret",
@@ -324,6 +324,7 @@ fn ticket(cx: Cx<'_, '_, '_>, at: Micros, issue: &Issue<'_>, deleted: bool) -> T
         native_id: issue.id.as_ref().map(|id| id.0.clone()),
         project: project.into(),
         title: fields.summary.text(),
+        words: words::of_title(&fields.summary),
         kind: fields.issuetype.as_ref().map(|t| t.name.text()).unwrap_or_default(),
         status: fields.status.name.text(),
         progress: fields.progress(),

@@ -57,6 +57,12 @@ pub fn tolerant(text: &str) -> Vec<(String, String)> {
     found
 }
 
+/// Where the keys of a text stand, in any spelling: byte positions, in order of their ends.
+pub fn places(text: &str) -> impl Iterator<Item = (usize, usize)> {
+    let keys = spellings(text).filter(|s| s.is_strict() || s.is_tolerable());
+    keys.map(|s| (s.before.len(), s.before.len() + s.key.len()))
+}
+
 /// What people write between project and number instead of a hyphen.
 const SEPARATORS: &[&str] = &["", " ", "- ", " - ", ":", ": ", "_", "#", " #", ":#", ": #"];
 

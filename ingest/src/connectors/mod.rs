@@ -20,6 +20,7 @@ mod report;
 pub mod settings;
 mod signature;
 pub(crate) mod slack;
+mod words;
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 

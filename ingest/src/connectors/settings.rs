@@ -20,7 +20,8 @@ use super::{
 pub static SPEC: ConnectorSpec = ConnectorSpec {
     name: "settings",
     version: 1,
-    doc: "The configuration: known ticket projects, day rates, cost centres, and which kinds of ticket are capitalized.",
+    doc: "The configuration: known ticket projects, day rates, cost centres, which kinds of ticket are capitalized, and \
+          what needs a second person.",
     verification: "made on this machine from the configuration file and the command line; never accepted over HTTP",
     events: &["settings"],
     headers: &[],
@@ -44,6 +45,11 @@ pub struct SettingsConnector;
 /// cost_centres = { SHOP = "CC-100" }
 /// capitalize_kinds = ["Story", "Epic"]
 /// expense_kinds = ["Bug"]
+///
+/// [settings.second_person]
+/// deploy = ["production"]
+/// done = true
+/// reopen = true
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -54,6 +60,24 @@ pub struct Settings {
     /// What effort costs and how it is booked.
     #[serde(skip_serializing_if = "is_default")]
     pub finance: Finance,
+    /// Which reports by hand count only when a second person says the same.
+    #[serde(skip_serializing_if = "is_default")]
+    pub second_person: SecondPerson,
+}
+
+/// Which reports by hand count only when a second person says the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SecondPerson {
+    /// That a ticket was deployed to one of these environments, in any case.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub deploy: BTreeSet<String>,
+    /// That a ticket is done.
+    #[serde(skip_serializing_if = "is_default")]
+    pub done: bool,
+    /// That work goes on, or is blocked, on a ticket that was done.
+    #[serde(skip_serializing_if = "is_default")]
+    pub reopen: bool,
 }
 
 /// What effort costs and how it is booked.
@@ -88,6 +112,8 @@ struct Body {
     projects: BTreeSet<String>,
     #[serde(default, skip_serializing_if = "is_default")]
     finance: Finance,
+    #[serde(default, skip_serializing_if = "is_default")]
+    second_person: SecondPerson,
     /// Name and key of settings that are taken back.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     removed: BTreeSet<(String, String)>,
@@ -100,7 +126,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 impl Settings {
     /// Settings that say no more than that these projects are known.
     pub fn of_projects(keys: impl IntoIterator<Item = String>) -> Self {
-        Self { projects: keys.into_iter().collect(), finance: Finance::default() }
+        Self { projects: keys.into_iter().collect(), ..Self::default() }
     }
 
     /// Whether the settings can be meant.
@@ -122,6 +148,9 @@ impl Settings {
         {
             return Err(format!("finance: a day rate of {rate} is negative"));
         }
+        if self.second_person.deploy.iter().any(|environment| environment.trim().is_empty()) {
+            return Err("second_person.deploy: an environment has no name, such as \"production\"".to_owned());
+        }
         let expense: BTreeSet<String> = finance.expense_kinds.iter().map(|k| k.to_lowercase()).collect();
         match finance.capitalize_kinds.iter().find(|kind| expense.contains(&kind.to_lowercase())) {
             Some(kind) => Err(format!("finance: the kind {} is both capitalized and expensed", shown(kind))),
@@ -142,6 +171,13 @@ impl Settings {
         finance.cost_centres.iter().for_each(|(project, centre)| row("cost_centre", project, centre));
         finance.capitalize_kinds.iter().for_each(|kind| row("classification", &kind.to_lowercase(), "capitalize"));
         finance.expense_kinds.iter().for_each(|kind| row("classification", &kind.to_lowercase(), "expense"));
+        let second = &self.second_person;
+        second
+            .deploy
+            .iter()
+            .for_each(|to| row("second_person", &format!("deploy:{}", to.trim().to_lowercase()), "yes"));
+        let actions = [("done", second.done), ("reopen", second.reopen)];
+        actions.iter().filter(|(_, needed)| *needed).for_each(|(action, _)| row("second_person", action, "yes"));
         rows
     }
 }
@@ -154,7 +190,8 @@ pub fn signal(settings: &Settings, previous: Option<&Settings>, now: Micros) -> 
     let rows = settings.rows();
     let before = previous.map(Settings::rows).unwrap_or_default();
     let removed = before.into_keys().filter(|setting| !rows.contains_key(setting)).collect();
-    let body = Body { projects: settings.projects.clone(), finance: settings.finance.clone(), removed };
+    let Settings { projects, finance, second_person } = settings.clone();
+    let body = Body { projects, finance, second_person, removed };
     let body = serde_json::to_vec(&body)?;
     // Settings can come back to what they were, in the same bytes: the clock tells the signals apart.
     let id = format!("{}:{}", now.0, SignalId::of_bytes(SPEC.name, &body));
@@ -175,7 +212,7 @@ impl Connector for SettingsConnector {
         let at = signal.received_at;
         let mut reader = Reader { out, received_at: at, advice: "restart flowsync with its configuration" };
         let Some(body) = reader.body::<Body>(&signal.body) else { return };
-        let settings = Settings { projects: body.projects, finance: body.finance };
+        let settings = Settings { projects: body.projects, finance: body.finance, second_person: body.second_person };
         if let Err(reason) = settings.check() {
             return out.reject(reason);
         }
@@ -247,6 +284,7 @@ mod tests {
         };
         assert!(wrong(|s| s.projects = [" ".to_owned()].into()).contains("projects"));
         assert!(wrong(|s| s.finance.currency = Some("Euro".to_owned())).contains("ISO 4217"));
+        assert!(wrong(|s| s.second_person.deploy = [String::new()].into()).contains("second_person.deploy"));
         assert!(wrong(|s| s.finance.day_rate_minor = Some(-1)).contains("negative"));
         let both = wrong(|s| {
             s.finance.capitalize_kinds = ["Story".to_owned()].into();

@@ -448,6 +448,11 @@ impl World {
             let who = plan.story.ticket.as_ref().map_or(0, |t| t.developer);
             let when = self.after(who, at, 9);
             plan.at(when, Step::Said(word));
+            // Of what needs a second person, half finds one.
+            if word == Word::Deploy && place.1 % 2 == 1 {
+                let when = self.after(self.org.projects[place.0 as usize].manager, when, 40);
+                plan.at(when, Step::Said(Word::Second));
+            }
         }
     }
 

@@ -206,7 +206,7 @@ impl Word {
             Word::Start => "start",
             Word::Done => "done",
             Word::Block => "block",
-            Word::Deploy => "deploy",
+            Word::Deploy | Word::Second => "deploy",
             Word::Confirm => "confirm",
             Word::Reject => "reject",
         }

@@ -61,6 +61,8 @@ pub(super) enum Word {
     Done,
     Block,
     Deploy,
+    /// Somebody else says that it was deployed.
+    Second,
     Confirm,
     Reject,
 }

@@ -154,10 +154,10 @@ impl World {
         let Some(ticket) = &story.ticket else { return };
         let key = self.key(ticket.place);
         let manager = self.org.projects[ticket.place.0 as usize].manager;
-        let judging = matches!(word, Word::Confirm | Word::Reject);
+        let judging = matches!(word, Word::Second | Word::Confirm | Word::Reject);
         let by = self.present(ticket.place.0, if judging { manager } else { ticket.developer }, at);
         let text = match (word, story.judged) {
-            (Word::Deploy, _) => format!("deploy {key} to production"),
+            (Word::Deploy | Word::Second, _) => format!("deploy {key} to production"),
             (Word::Block, _) => format!("block {key} waiting for somebody else"),
             (Word::Start | Word::Done, _) => format!("{} {key}", word.verb()),
             (Word::Confirm | Word::Reject, None) => return,

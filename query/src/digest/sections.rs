@@ -66,6 +66,12 @@ const REPORTED: Items = Items {
     kinds: &["reported"],
     empty: "No reports. `/flowsync start|done|block|deploy KEY` in Slack makes one.",
 };
+const PENDING: Items = Items {
+    id: "pending",
+    title: "Waiting for a second person",
+    kinds: &["pending"],
+    empty: "Nothing waits for a second person.",
+};
 
 /// The sections of a role.
 pub(super) fn of(role: Role) -> &'static [Part] {
@@ -80,10 +86,12 @@ pub(super) fn of(role: Role) -> &'static [Part] {
             Part::Items(DEPLOYS),
             Part::Items(DIFFERING),
             Part::Items(REPORTED),
+            Part::Items(PENDING),
         ],
         Role::Designer => &[Part::Items(STARTED), Part::Items(DONE)],
         Role::ProductManager => &[
             Part::Items(BLOCKED),
+            Part::Items(PENDING),
             Disagreements,
             Projects,
             Part::Items(DONE),
@@ -92,7 +100,7 @@ pub(super) fn of(role: Role) -> &'static [Part] {
             Part::Items(INCIDENTS),
         ],
         Role::Finance => &[Capitalization, Unattributed, Part::Items(DONE)],
-        Role::Admin => &[Integrations, Rejects, Part::Items(INCIDENTS), Part::Items(DEPLOYS)],
+        Role::Admin => &[Integrations, Rejects, Part::Items(INCIDENTS), Part::Items(PENDING), Part::Items(DEPLOYS)],
     }
 }
 
@@ -109,12 +117,13 @@ pub(super) fn kind_words(kind: &str) -> (&'static str, &'static str) {
         "incident_resolved" => ("incident resolved", "incidents resolved"),
         "disagreement" => ("disagreement", "disagreements"),
         "reported" => ("report", "reports"),
+        "pending" => ("waits for a second person", "wait for a second person"),
         _ => ("other", "others"),
     }
 }
 
 /// Kinds in the order in which totals name them.
-pub(super) const KINDS: [&str; 10] = [
+pub(super) const KINDS: [&str; 11] = [
     "incident_opened",
     "incident_resolved",
     "blocked",
@@ -125,4 +134,5 @@ pub(super) const KINDS: [&str; 10] = [
     "started",
     "disagreement",
     "reported",
+    "pending",
 ];

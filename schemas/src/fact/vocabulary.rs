@@ -77,6 +77,50 @@ words! {
         Confirmed = "confirmed",
         /// A person rejected the link.
         Rejected = "rejected",
+        /// Nothing states a link: the words of the change and of the ticket's title.
+        TextSimilarity = "text_similarity",
+        /// Nothing states a link: the title names a file that the change touches.
+        FileOverlap = "file_overlap",
+        /// Nothing states a link: whether the ticket is the author's.
+        AuthorIsAssignee = "author_is_assignee",
+        /// Nothing states a link: how soon after the ticket was written, or done, the work was.
+        TimeProximity = "time_proximity",
+        /// Nothing states a link: that most such changes have no ticket, and how well others would do.
+        Competition = "competition",
+    }
+}
+
+impl EvidenceKind {
+    /// Whether it is a reason where nothing states a link. Its weight is then that of what was found, not of the kind.
+    pub fn is_inferred(self) -> bool {
+        use EvidenceKind::*;
+        matches!(self, TextSimilarity | FileOverlap | AuthorIsAssignee | TimeProximity | Competition)
+    }
+}
+
+words! {
+    /// What a change that names no ticket and a ticket are compared by. Each falls in a bin, which has a weight in the model
+    /// file.
+    pub enum Feature {
+        /// Share of the title's information that the words of the change cover. Thousandths.
+        Cover = "cover",
+        /// Information of the words that both have. Thousandths of a nat.
+        Shared = "shared",
+        /// Information of the rarest word of the title that is the name of a touched file. Thousandths of a nat.
+        File = "file",
+        /// From the ticket's creation to the work. Hours.
+        Age = "age",
+        /// From the ticket's resolution to the work, at least one; none where it was open then. Hours.
+        Done = "done",
+        /// Whose ticket it is: 5 the author is assignee and reporter, 4 assignee, 3 reporter and nobody is assigned, 2 reporter
+        /// and another is assigned, 1 nobody is assigned, 0 another is.
+        Owner = "owner",
+        /// Whether the change opens with a word by which people say that it has no ticket.
+        Tag = "tag",
+        /// Words of the change.
+        Length = "length",
+        /// Whether the change is a pull request, and not a commit that is part of none.
+        Pull = "pull",
     }
 }
 

@@ -1,5 +1,6 @@
 //! The commands, one file each or together where they are a few lines.
 
+mod calibrate;
 mod check;
 mod demo;
 mod import;
@@ -32,6 +33,9 @@ pub fn dispatch(cli: Cli, runtime: &Runtime) -> Result<()> {
         Command::Simulate(args) => simulate::run(&args),
         Command::Views => read::views(),
         Command::Connectors => read::connectors(),
+        Command::Calibrate { data, out, rolling_months } => {
+            calibrate::run(&data.dir, out.as_deref(), rolling_months, runtime)
+        }
         Command::Check { data, config } => check::run(&data.dir, config.as_deref(), runtime),
     }
 }

@@ -8,9 +8,8 @@ use tempfile::TempDir;
 
 use crate::process::{flowsync, outside, sql, succeed};
 
-/// The rows of a CSV file by column name: quoted fields may hold commas, quotes and line ends.
-fn csv(path: &str) -> Option<Vec<BTreeMap<String, String>>> {
-    let text = std::fs::read_to_string(outside(path)?).expect("the file can be read");
+/// The rows of a CSV text by column name: quoted fields may hold commas, quotes and line ends.
+pub fn csv(text: &str) -> Vec<BTreeMap<String, String>> {
     let (mut rows, mut row, mut field, mut quoted) = (Vec::new(), Vec::new(), String::new(), false);
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
@@ -35,7 +34,7 @@ fn csv(path: &str) -> Option<Vec<BTreeMap<String, String>>> {
     }
     let mut rows = rows.into_iter();
     let names = rows.next().expect("a header");
-    Some(rows.map(|row| names.iter().cloned().zip(row).collect()).collect())
+    rows.map(|row| names.iter().cloned().zip(row).collect()).collect()
 }
 
 /// Imports answers, and gives what they state: number of the issue, sha.
@@ -58,10 +57,12 @@ fn stated(answers: &[(String, Value)]) -> BTreeSet<(String, String)> {
 fn found(raw: &str, known: &str, expected: usize) {
     let folder = "payloads/devlake/jira";
     let (Some(raw), Some(known)) =
-        (csv(&format!("{folder}/raw_tables/{raw}.csv")), csv(&format!("{folder}/snapshot_tables/{known}.csv")))
+        (outside(&format!("{folder}/raw_tables/{raw}.csv")), outside(&format!("{folder}/snapshot_tables/{known}.csv")))
     else {
         return;
     };
+    let read = |path| csv(&std::fs::read_to_string(path).expect("the file can be read"));
+    let (raw, known) = (read(raw), read(known));
     let body = |row: &BTreeMap<String, String>| serde_json::from_str(&row["data"]).expect("an answer of Jira");
     let answers: Vec<(String, Value)> = raw.iter().map(|row| (row["url"].clone(), body(row))).collect();
     let have = stated(&answers);

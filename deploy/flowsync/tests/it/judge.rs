@@ -22,8 +22,9 @@ use datafusion::{
 };
 use flowsync_dataflow::{Config, Job, Read, views};
 use flowsync_schemas::{
-    ColumnKind, ColumnSpec, EpochDelta, Fact, FactBody, Micros, Rejection, Row, Signal, Value, fact::base_tables,
-    model::Model,
+    ColumnKind, ColumnSpec, EpochDelta, Fact, FactBody, Micros, Rejection, Row, Signal, Value,
+    fact::base_tables,
+    model::{Model, ModelRow},
 };
 
 /// Tables by name, as a multiset of rows.
@@ -147,21 +148,9 @@ pub async fn oracle_session(tables: &Tables, model: &Model) -> SessionContext {
         let table = MemTable::try_new(batch.schema(), vec![vec![batch]]).expect("a table");
         cx.register_table(spec.name, Arc::new(table)).expect("registered once");
     }
-    let weights: Vec<Row> = model
-        .rows()
-        .map(|(kind, w, prior)| {
-            Box::from([Value::Text(kind.into()), Value::Int(w.weight), Value::Int(w.spread), Value::Int(prior)])
-        })
-        .collect();
-    let column = |name, kind| ColumnSpec { name, kind, nullable: false, unit: "", doc: "" };
-    let columns = [
-        column("kind", ColumnKind::Text),
-        column("weight", ColumnKind::Int),
-        column("spread", ColumnKind::Int),
-        column("prior", ColumnKind::Int),
-    ];
-    cx.register_batch("model", batch(&columns, &weights)).expect("registered once");
-    let mut todo: Vec<(&str, &str)> = views::ORACLE_HELPERS.to_vec();
+    let weights: Vec<Row> = model.rows().into_iter().map(ModelRow::into_row).collect();
+    cx.register_batch("model", batch(ModelRow::COLUMNS, &weights)).expect("registered once");
+    let mut todo: Vec<(&str, &str)> = views::oracle_helpers().collect();
     todo.extend(views::ALL.iter().map(|v| (v.spec.table.name, v.spec.oracle)));
     // An oracle may read other views: compute those first whose inputs are there, each once.
     while !todo.is_empty() {

@@ -4,11 +4,11 @@ use flowsync_dataflow::{Base, job};
 use flowsync_schemas::{
     EntityKind, Epoch, EpochDelta, Fact, FactBody, LogPosition, Micros, PersonId, Signal, Token,
     fact::{
-        AccountFact, ActivityFact, ActivityKind, CommitFact, DeploymentFact, EdgeKind, EvidenceKind, IdentityFact,
-        IncidentFact, MentionFact, Progress, PullRequestFact, PullRequestState, RelationFact, ReportFact, ReviewFact,
-        RunState, SettingFact, TicketFact, TraceFact, TraceKind, Verb,
+        AccountFact, ActivityFact, ActivityKind, CommitFact, DeploymentFact, EdgeKind, EvidenceKind, Feature,
+        IdentityFact, IncidentFact, MentionFact, Progress, PullRequestFact, PullRequestState, RelationFact, ReportFact,
+        ReviewFact, RunState, SettingFact, TicketFact, TraceFact, TraceKind, Verb,
     },
-    model::Model,
+    model::{Bins, Model, Unstated},
 };
 use proptest::prelude::*;
 
@@ -53,6 +53,43 @@ fn pull() -> impl Strategy<Value = i64> + Clone {
     1i64..4
 }
 
+/// Words that the model knows, one that it does not, and a tag.
+fn words() -> impl Strategy<Value = String> + Clone {
+    let all = vec!["basket", "checkout", "coupon", "minor:", "price", "zebra"];
+    prop::sample::subsequence(all, 0..4).prop_map(|words| words.join(" "))
+}
+
+/// The shipped model, with links that nothing states judged by few words and in favour of showing them.
+fn model() -> Model {
+    let bins = |from: &[i64], weight: &[i64]| Bins {
+        from: from.to_vec(),
+        weight: weight.to_vec(),
+        spread: weight.iter().map(|w| w.abs() / 5).collect(),
+    };
+    let features = [
+        (Feature::Cover, bins(&[300, 800], &[-700, 300, 2_100])),
+        (Feature::Shared, bins(&[1_500, 4_000], &[0, 400, 900])),
+        (Feature::File, bins(&[1], &[0, 800])),
+        (Feature::Age, bins(&[0, 24, 72], &[-600, 900, 300, 0])),
+        (Feature::Done, bins(&[1], &[0, -900])),
+        (Feature::Owner, bins(&[1, 2, 3, 4, 5], &[-200, 0, 100, 700, 1_900, 1_500])),
+        (Feature::Tag, bins(&[1], &[0, -1_300])),
+        (Feature::Length, bins(&[2], &[0, -150])),
+        (Feature::Pull, bins(&[1], &[0, 250])),
+    ];
+    let known = [("basket", 1_700), ("checkout", 1_100), ("coupon", 2_300), ("price", 2_300)];
+    let mut model = Model::shipped();
+    model.unstated = Some(Unstated {
+        fitted_on: "nothing".into(),
+        prior_millinats: -1_400,
+        unknown_word: 3_100,
+        no_ticket: vec!["minor".into()],
+        features: features.into_iter().map(|(f, bins)| (f.word().into(), bins)).collect(),
+        words: known.into_iter().map(|(word, idf)| (word.into(), idf)).collect(),
+    });
+    model
+}
+
 fn tickets() -> impl Strategy<Value = FactBody> {
     let kind = prop::sample::select(vec!["Bug", "Story", "Epic"]);
     let progress = prop::sample::select(Progress::ALL.to_vec());
@@ -64,39 +101,40 @@ fn tickets() -> impl Strategy<Value = FactBody> {
         some_at(),
         some_at(),
         prop::option::of(ticket_key()),
-        native_id(),
+        (native_id(), words(), some_person()),
         prop::bool::weighted(0.15),
     )
         .prop_filter("UTF is no tracker's project", |t| t.0.0 != "UTF")
-        .prop_map(
-            |((project, key), kind, progress, assignee, created_at, resolved_at, parent, native_id, deleted)| {
-                FactBody::Ticket(TicketFact {
-                    ticket_key: key.into(),
-                    native_id: native_id.map(Into::into),
-                    project: project.into(),
-                    title: format!("{kind} {key}").into(),
-                    kind: kind.into(),
-                    status: progress.word().to_uppercase().into(),
-                    progress,
-                    priority: None,
-                    labels: "".into(),
-                    reporter: None,
-                    assignee,
-                    parent_key: parent.map(|p| p.1.into()),
-                    estimate_secs: None,
-                    created_at,
-                    resolved_at,
-                    url: None,
-                    deleted,
-                })
-            },
-        )
+        .prop_map(|((project, key), kind, progress, assignee, created_at, resolved_at, parent, told, deleted)| {
+            let (native_id, words, reporter) = told;
+            FactBody::Ticket(TicketFact {
+                ticket_key: key.into(),
+                native_id: native_id.map(Into::into),
+                project: project.into(),
+                title: format!("{kind} {key}").into(),
+                words: words.replace("minor:", "").trim().into(),
+                kind: kind.into(),
+                status: progress.word().to_uppercase().into(),
+                progress,
+                priority: None,
+                labels: "".into(),
+                reporter,
+                assignee,
+                parent_key: parent.map(|p| p.1.into()),
+                estimate_secs: None,
+                created_at,
+                resolved_at,
+                url: None,
+                deleted,
+            })
+        })
 }
 
 fn commits() -> impl Strategy<Value = FactBody> {
     let repo = prop::sample::select(vec!["o/r", "o/s"]);
-    (repo, sha(), some_person(), some_at(), some_at(), prop::option::of(0i64..9), prop::bool::weighted(0.2)).prop_map(
-        |(repo, sha, author, authored_at, committed_at, lines, deleted)| {
+    let told = (words(), words(), prop::option::of(0i64..9));
+    (repo, sha(), some_person(), some_at(), some_at(), told, prop::bool::weighted(0.2)).prop_map(
+        |(repo, sha, author, authored_at, committed_at, (words, files, lines), deleted)| {
             FactBody::Commit(CommitFact {
                 repo: repo.into(),
                 sha: sha.into(),
@@ -105,6 +143,8 @@ fn commits() -> impl Strategy<Value = FactBody> {
                 authored_at,
                 committed_at,
                 subject: "change".into(),
+                words: words.into(),
+                file_words: files.replace("minor:", "").trim().into(),
                 parent_count: lines,
                 added_lines: lines,
                 deleted_lines: lines,
@@ -117,13 +157,14 @@ fn commits() -> impl Strategy<Value = FactBody> {
 
 fn pull_requests() -> impl Strategy<Value = FactBody> {
     let state = prop::sample::select(PullRequestState::ALL.to_vec());
-    (pull(), state, some_person(), some_at(), some_at(), prop::bool::weighted(0.1)).prop_map(
-        |(number, state, author, created_at, merged_at, deleted)| {
+    (pull(), state, some_person(), some_at(), some_at(), words(), prop::bool::weighted(0.1)).prop_map(
+        |(number, state, author, created_at, merged_at, words, deleted)| {
             FactBody::PullRequest(PullRequestFact {
                 pull_request: format!("o/r#{number}").into(),
                 repo: "o/r".into(),
                 number,
                 title: format!("Pull request {number}").into(),
+                words: words.into(),
                 state,
                 draft: false,
                 author,
@@ -309,6 +350,9 @@ fn settings() -> impl Strategy<Value = FactBody> {
         ("cost_centre", "SHOP", "CC-1"),
         ("classification", "story", "capitalize"),
         ("classification", "bug", "expense"),
+        ("second_person", "deploy:production", "yes"),
+        ("second_person", "done", "yes"),
+        ("second_person", "reopen", "yes"),
     ]);
     (entry, prop::bool::weighted(0.2)).prop_map(|((name, key, value), deleted)| {
         FactBody::Setting(SettingFact { name: name.into(), key: key.into(), value: value.into(), deleted })
@@ -404,7 +448,7 @@ fn placed(signals: &[Signal]) -> Vec<(LogPosition, Signal)> {
 
 /// All tables after the signals came in these batches.
 fn run(batches: &[Vec<(LogPosition, Signal)>], workers: usize, each: &mut dyn FnMut(&EpochDelta, &Tables)) -> Tables {
-    let (job, deltas) = judge::job(workers, &Model::shipped());
+    let (job, deltas) = judge::job(workers, &model());
     let mut epoch = 0;
     let mut tables = Tables::default();
     let mut lower = Epoch(0);
@@ -456,7 +500,7 @@ proptest! {
             rest.extend(batch.iter().step_by(2).cloned());
             batches.push(batch);
         }
-        let model = Model::shipped();
+        let model = model();
         let mut failed = None;
         run(&batches, 1, &mut |delta, tables| {
             if failed.is_none() {
@@ -492,7 +536,7 @@ proptest! {
         views.0.retain(|name, _| !base_names.contains(name));
         let end = Epoch(signals.len() as u64);
 
-        let (job, deltas) = judge::job(workers, &Model::shipped());
+        let (job, deltas) = judge::job(workers, &model());
         job.restore(end, vec![end.0], base(&tables)).expect("the job runs");
         let mut restored = Tables::default();
         restored.apply(&deltas.recv().expect("the epoch closes"));
@@ -540,7 +584,7 @@ fn the_judge_finds_a_wrong_view() {
     };
     let signals = [judge::signal(1, &[(Micros(1), ticket), (Micros(1), FactBody::Account(account))], false)];
     let mut tables = run(&[placed(&signals)], 1, &mut |_, _| {});
-    let model = Model::shipped();
+    let model = model();
     assert_eq!(runtime().block_on(judge::verdict(&tables, &model)), Ok(()));
     let people = tables.0.get_mut("people").expect("one person");
     let (mut row, count) = people.pop_first().expect("one person");
@@ -552,7 +596,7 @@ fn the_judge_finds_a_wrong_view() {
 
 #[test]
 fn epochs_must_grow() {
-    let (job, _deltas) = judge::job(1, &Model::shipped());
+    let (job, _deltas) = judge::job(1, &model());
     job.push(Epoch(2), vec![2], vec![]).expect("the first");
     assert!(matches!(job.push(Epoch(2), vec![2], vec![]), Err(job::JobError::Order { .. })));
 }

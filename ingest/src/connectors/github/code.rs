@@ -7,13 +7,14 @@ use flowsync_schemas::{
     fact::{CommitFact, EdgeKind, EvidenceKind, PullRequestFact, PullRequestState, RefFact, RelationFact, ReviewFact},
     id::Account,
 };
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 
 use super::{Cx, Envelope, Numbered, SPEC, User, person, repository, step};
 use crate::connectors::{
     json::{Str, Time, filled, shown},
     keys, message,
     references::Dialect,
+    words,
 };
 
 #[derive(Deserialize)]
@@ -25,10 +26,12 @@ struct Commit<'a> {
     author: Option<Signature<'a>>,
     committer: Option<Signature<'a>>,
     distinct: Option<bool>,
-    // Counted only: an ignored value takes no room.
-    added: Option<Vec<IgnoredAny>>,
-    removed: Option<Vec<IgnoredAny>>,
-    modified: Option<Vec<IgnoredAny>>,
+    #[serde(borrow)]
+    added: Option<Vec<Str<'a>>>,
+    #[serde(borrow)]
+    removed: Option<Vec<Str<'a>>>,
+    #[serde(borrow)]
+    modified: Option<Vec<Str<'a>>>,
 }
 
 #[derive(Deserialize)]
@@ -86,6 +89,8 @@ fn commit(cx: Cx<'_, '_, '_>, pushed_at: Micros, repo: &Text, branch: Option<&st
         authored_at: authored_at.map(|t| t.0),
         committed_at: committed_at.map(|t| t.0),
         subject: commit.message.lines().next().unwrap_or_default().into(),
+        words: words::of_message(&commit.message),
+        file_words: words::of_files(lists.iter().flat_map(|l| l.iter().flatten()).map(|path| &**path)),
         parent_count: None,
         added_lines: None,
         deleted_lines: None,
@@ -211,11 +216,13 @@ pub fn pull_request(cx: Cx<'_, '_, '_>, body: &Envelope<'_>) -> Option<()> {
     // Of an open pull request this is a trial merge that no branch holds.
     let merge_sha = filled(&pr.merge_commit_sha).filter(|_| state == PullRequestState::Merged);
     let head_sha = pr.head.sha.text();
+    let text = pr.body.as_deref().unwrap_or_default();
     let fact = PullRequestFact {
         pull_request: id.clone(),
         repo: repo.full_name.text(),
         number: pr.number,
         title: pr.title.text(),
+        words: words::of_change(&pr.title, text),
         state,
         draft: pr.draft.unwrap_or(false),
         author: person(cx, at, pr.user.as_ref()),
@@ -236,7 +243,6 @@ pub fn pull_request(cx: Cx<'_, '_, '_>, body: &Envelope<'_>) -> Option<()> {
     let artifact = (EntityKind::PullRequest, &id);
     keys::mention(cx.out, at, artifact, EvidenceKind::BranchKey, &pr.head.name);
     keys::mention(cx.out, at, artifact, EvidenceKind::TitleKey, &pr.title);
-    let text = pr.body.as_deref().unwrap_or_default();
     keys::mention(cx.out, at, artifact, EvidenceKind::BodyKey, text);
     message::numbers(cx.out, at, artifact, &repo.full_name, &pr.title, Dialect::GitHub);
     message::numbers(cx.out, at, artifact, &repo.full_name, text, Dialect::GitHub);

@@ -9,7 +9,10 @@ use flowsync_schemas::{
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{Cx, Envelope, Named, Numbered, User, gone, person, repository, step};
-use crate::connectors::json::{Str, Time, filled, shown};
+use crate::connectors::{
+    json::{Str, Time, filled, shown},
+    words,
+};
 
 #[derive(Deserialize)]
 struct Issue<'a> {
@@ -62,6 +65,7 @@ impl Issue<'_> {
             native_id: None,
             project: repo.clone(),
             title: self.title.text(),
+            words: words::of_title(&self.title),
             kind: self.kind().into(),
             status: self.state.text(),
             progress,

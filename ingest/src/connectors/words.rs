@@ -1,0 +1,212 @@
+//! Words of titles, messages and file names, by which a change that names no ticket is compared with tickets.
+//!
+//! A text becomes the set of its words, sorted, separated by spaces: lower case, plurals without their `s`, ticket keys left
+//! out (what they say is evidence of its own), and what tells nothing (`the`, numbers, words of one or two letters). A
+//! compound gives itself and its parts: `RocksDBStore` is `rocksdbstore`, `rock`, `db` being too short, and `store`. Pure, and
+//! the same for every tool, so that a title and a message are read alike.
+
+use std::collections::BTreeSet;
+
+use flowsync_schemas::Text;
+
+use super::keys;
+
+/// The most words that one text gives, where people, not tools, wrote it; the first ones are kept.
+pub const WORDS_MAX: usize = 96;
+
+/// Paths of one change that are looked at.
+pub const FILES_MAX: usize = 64;
+
+const WORD_CHARS_MIN: usize = 3;
+const WORD_BYTES_MAX: usize = 40;
+/// Shorter names of files are words like any other: `main`, `util`.
+const FILE_CHARS_MIN: usize = 5;
+
+/// Sorted.
+const STOP: &[&str] = &[
+    "after", "all", "also", "and", "any", "are", "before", "but", "can", "does", "for", "from", "has", "have", "into",
+    "its", "not", "only", "should", "than", "that", "the", "then", "there", "this", "use", "using", "via", "was",
+    "when", "which", "while", "will", "with",
+];
+
+/// Lines that tools write, and not of the change.
+const TRAILERS: &[&str] = &[
+    "merge remote",
+    "merge branch",
+    "merge pull",
+    "merge commit",
+    "merge trunk",
+    "signed-off-by",
+    "co-authored-by",
+    "reviewer:",
+    "reviewers:",
+    "git-svn-id",
+];
+
+/// The words of a ticket's title.
+pub fn of_title(title: &str) -> Text {
+    let mut words = Words::default();
+    words.read(title);
+    words.into_text()
+}
+
+/// The words of a change, from its title and the text below it. A tag that its title opens with, as in `MINOR: …`, is a
+/// word of its own, `minor:`.
+pub fn of_change(title: &str, text: &str) -> Text {
+    let mut words = Words::default();
+    let opens_with_key = || keys::places(title).next().is_some_and(|(start, _)| tag(&title[start..]) == tag(title));
+    if let Some(tag) = tag(title).filter(|_| !opens_with_key()) {
+        words.0.insert(format!("{}:", tag.to_lowercase()));
+    }
+    for line in title.lines().chain(text.lines()).filter(|line| !is_trailer(line)) {
+        words.read(line);
+    }
+    words.into_text()
+}
+
+/// The words of a commit's message.
+pub fn of_message(message: &str) -> Text {
+    let (title, text) = message.trim_start().split_once('\n').unwrap_or((message, ""));
+    of_change(title, text)
+}
+
+/// The names of touched files, whole, without folder and extension; of `BasketTest.java` also `basket`.
+pub fn of_files<'a>(paths: impl IntoIterator<Item = &'a str>) -> Text {
+    let mut words = Words::default();
+    for path in paths.into_iter().take(FILES_MAX) {
+        let file = path.rsplit('/').next().unwrap_or(path);
+        let name = file.rsplit_once('.').map_or(file, |(name, _)| name);
+        for name in [Some(name), name.strip_suffix("Test")].into_iter().flatten() {
+            if name.chars().count() >= FILE_CHARS_MIN && name.chars().all(char::is_alphanumeric) {
+                words.add(name);
+            }
+        }
+    }
+    words.into_text()
+}
+
+/// `MINOR` of `MINOR: typo`, `[HOTFIX] …` or `fix; …`.
+fn tag(title: &str) -> Option<&str> {
+    let from = title.trim_start_matches(|c: char| !c.is_alphabetic());
+    let end = from.find(|c: char| !c.is_alphabetic())?;
+    let rest = from[end..].strip_prefix(']').unwrap_or(&from[end..]);
+    let tagged = rest.trim_start().starts_with([':', ';', '-']) || from[end..].starts_with(']');
+    (tagged && end <= WORD_BYTES_MAX).then(|| &from[..end])
+}
+
+fn is_trailer(line: &str) -> bool {
+    let line = line.trim_start();
+    TRAILERS.iter().any(|t| line.get(..t.len()).is_some_and(|start| start.eq_ignore_ascii_case(t)))
+}
+
+#[derive(Default)]
+struct Words(BTreeSet<String>);
+
+impl Words {
+    fn read(&mut self, line: &str) {
+        let mut from = 0;
+        // Between keys; a key's project is no word of the text.
+        for (start, end) in keys::places(line) {
+            self.words(&line[from.min(start)..start]);
+            from = end;
+        }
+        self.words(&line[from..]);
+    }
+
+    fn words(&mut self, text: &str) {
+        for word in text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty() && w.len() <= WORD_BYTES_MAX) {
+            self.add(word);
+            parts(word, |part| self.add(part));
+        }
+    }
+
+    fn add(&mut self, word: &str) {
+        let digits = word.bytes().all(|b| b.is_ascii_digit());
+        if digits || word.chars().count() < WORD_CHARS_MIN || self.0.len() >= WORDS_MAX {
+            return;
+        }
+        let mut word = word.to_lowercase();
+        if STOP.binary_search(&word.as_str()).is_ok() {
+            return;
+        }
+        if word.len() > WORD_CHARS_MIN && word.ends_with('s') && !word.ends_with("ss") {
+            word.pop();
+        }
+        self.0.insert(word);
+    }
+
+    fn into_text(self) -> Text {
+        self.0.into_iter().collect::<Vec<_>>().join(" ").into()
+    }
+}
+
+/// The parts of a compound: `SSLTransport2` gives `SSL`, `Transport`, `2`; a simple word gives none.
+fn parts<'a>(word: &'a str, mut each: impl FnMut(&'a str)) {
+    let class = |c: char| (c.is_uppercase(), c.is_numeric());
+    let mut from = 0;
+    let mut chars = word.char_indices().peekable();
+    let mut before: Option<char> = None;
+    while let Some((at, c)) = chars.next() {
+        let Some(last) = before.replace(c) else { continue };
+        let next_is_small = chars.peek().is_some_and(|(_, n)| !n.is_uppercase() && !n.is_numeric());
+        let starts = match (class(last), class(c)) {
+            ((_, was), (_, is)) if was != is => true,
+            // The last capital before a small letter opens the next part.
+            ((true, _), (true, _)) => next_is_small,
+            ((false, _), (true, _)) => true,
+            _ => false,
+        };
+        if starts {
+            each(&word[from..at]);
+            from = at;
+        }
+    }
+    if from > 0 {
+        each(&word[from..]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &Text) -> Vec<&str> {
+        text.split(' ').collect()
+    }
+
+    #[test]
+    fn words_of_titles() {
+        assert_eq!(words(&of_title("The basket loses 2 articles")), ["article", "basket", "lose"]);
+        assert_eq!(words(&of_title("testClose of RocksDB")), ["close", "rock", "rocksdb", "test", "testclose"]);
+        assert_eq!(words(&of_title("SSLTransport2 class")), ["class", "ssl", "ssltransport2", "transport"]);
+        assert_eq!(&*of_title(""), "");
+        assert_eq!(&*of_title("Größe der Übersicht"), "der größe übersicht");
+    }
+
+    #[test]
+    fn keys_are_no_words() {
+        assert_eq!(words(&of_title("SHOP-12: basket, see shop-13 and KAFKA 218")), ["basket", "see"]);
+    }
+
+    #[test]
+    fn changes_have_tags_and_no_trailers() {
+        let text = of_message("MINOR: Basket\n\nCloses the gap\nReviewers: Somebody <a@example.org>\nSigned-off-by: B");
+        assert_eq!(words(&text), ["basket", "close", "gap", "minor", "minor:"]);
+        assert_eq!(words(&of_change("[HOTFIX] basket", "")), ["basket", "hotfix", "hotfix:"]);
+        assert_eq!(words(&of_change("SHOP-12: basket", "")), ["basket"]);
+        assert_eq!(words(&of_change("Basket of today", "")), ["basket", "today"]);
+    }
+
+    #[test]
+    fn files_by_their_names() {
+        let paths = ["core/src/BasketTest.java", "docs/a.md", "OrderBooks.scala", "README", "my-file.txt"];
+        assert_eq!(words(&of_files(paths)), ["basket", "baskettest", "orderbook", "readme"]);
+    }
+
+    #[test]
+    fn stop_words_are_sorted_and_texts_bounded() {
+        assert!(STOP.is_sorted());
+        let long: String = (0..1_000).map(|n| format!("word{n} ")).collect();
+        assert_eq!(words(&of_title(&long)).len(), WORDS_MAX);
+    }
+}
