@@ -8,7 +8,7 @@ use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use differential_dataflow::input::Input;
 use flowsync_schemas::{
-    Fact, FactBody, PersonId, Record, Row, TableSpec,
+    EntityId, Fact, FactBody, PersonId, Record, Row, TableSpec,
     fact::{
         AccountFact, ActivityFact, CommitFact, DeploymentFact, IdentityFact, IncidentFact, MentionFact,
         PullRequestFact, RejectFact, RelationFact, ReportFact, ReviewFact, SettingFact, SignalFact, TicketFact,
@@ -19,7 +19,7 @@ use flowsync_schemas::{
 use timely::dataflow::{Scope, operators::probe::Handle};
 
 use crate::{
-    ops::{ByKey, Coll, Version},
+    ops::{Arranged, Coll, Version},
     views,
 };
 
@@ -113,19 +113,19 @@ inputs! {
 /// Changed rows on their way out: table, row, epoch, difference.
 pub type Outbox = Rc<RefCell<Vec<(&'static str, Row, u64, i64)>>>;
 
-/// A collection that is built the first time it is asked for.
+/// What is built the first time it is asked for.
 macro_rules! shared {
     ($($(#[$meta:meta])* $name:ident: $ty:ty = $define:path),+ $(,)?) => {
         #[derive(Default)]
-        struct Shared<'s> { $($name: Option<Coll<'s, $ty>>),+ }
+        struct Shared<'s> { $($name: Option<$ty>),+ }
 
         impl<'s> Cx<'s> {
             $($(#[$meta])*
-            pub fn $name(&mut self) -> Coll<'s, $ty> {
+            pub fn $name(&mut self) -> $ty {
                 if let Some(built) = &self.shared.$name {
                     return built.clone();
                 }
-                let built: Coll<'s, $ty> = $define(self);
+                let built: $ty = $define(self);
                 self.shared.$name = Some(built.clone());
                 built
             })+
@@ -140,9 +140,6 @@ pub struct Cx<'s> {
     /// The confidence model.
     pub model: Rc<Model>,
     shared: Shared<'s>,
-    activity_by_person: Option<ByKey<'s, PersonId, views::activity::Deed>>,
-    evidence_by_pair: Option<ByKey<'s, views::evidence::Pair, views::evidence::EvidenceRow>>,
-    commit_versions: Option<views::commits::Versions<'s>>,
     outbox: Outbox,
     probe: Handle<u64>,
 }
@@ -150,42 +147,7 @@ pub struct Cx<'s> {
 impl<'s> Cx<'s> {
     /// A context whose rows go to `outbox`; `probe` passes a time when all rows of it have gone there.
     pub fn new(facts: Facts<'s>, model: Model, outbox: Outbox, probe: Handle<u64>) -> Self {
-        Self {
-            facts,
-            model: Rc::new(model),
-            shared: Shared::default(),
-            activity_by_person: None,
-            evidence_by_pair: None,
-            commit_versions: None,
-            outbox,
-            probe,
-        }
-    }
-
-    /// Activity by account, arranged.
-    pub fn activity_by_person(&mut self) -> ByKey<'s, PersonId, views::activity::Deed> {
-        if let Some(built) = &self.activity_by_person {
-            return built.clone();
-        }
-        let built = views::activity::by_person(self);
-        self.activity_by_person = Some(built.clone());
-        built
-    }
-
-    /// Versions of commits by id, arranged.
-    pub fn commit_versions(&mut self) -> views::commits::Versions<'s> {
-        let facts = &self.facts;
-        self.commit_versions.get_or_insert_with(|| views::commits::versions(facts)).clone()
-    }
-
-    /// Evidence by artifact and ticket, arranged.
-    pub fn evidence_by_pair(&mut self) -> ByKey<'s, views::evidence::Pair, views::evidence::EvidenceRow> {
-        if let Some(built) = &self.evidence_by_pair {
-            return built.clone();
-        }
-        let built = views::evidence::by_pair(self);
-        self.evidence_by_pair = Some(built.clone());
-        built
+        Self { facts, model: Rc::new(model), shared: Shared::default(), outbox, probe }
     }
 
     /// Sends rows to a table.
@@ -208,69 +170,75 @@ impl<'s> Cx<'s> {
 
 shared! {
     /// Latest undeleted version of each ticket, by id.
-    tickets: views::tickets::Keyed = views::tickets::define,
+    tickets: Arranged<'s, EntityId, Version<Arc<TicketFact>>> = views::tickets::define,
     /// Names that tickets had before, and the tracker's own ids, with the keys that they have now.
-    ticket_names: views::tickets::Name = views::tickets::names,
+    ticket_names: Arranged<'s, EntityId, views::tickets::Named> = views::tickets::names,
     /// Each commit that some repository still reaches, by id.
-    commits: views::commits::Keyed = views::commits::define,
+    commits: Arranged<'s, EntityId, views::commits::Known> = views::commits::define,
     /// What the messages of those commits say of other things, by id of the commit.
-    traces: views::commits::Trace = views::commits::traces,
+    traces: Coll<'s, views::commits::Trace> = views::commits::traces,
+    /// Versions of commits by id.
+    commit_versions: Arranged<'s, EntityId, Version<Arc<CommitFact>>> = views::commits::versions,
     /// Latest undeleted version of each pull request, by id.
-    pull_requests: views::pull_requests::Keyed = views::pull_requests::define,
+    pull_requests: Arranged<'s, EntityId, Version<Arc<PullRequestFact>>> = views::pull_requests::define,
     /// Latest undeleted version of each review, by id.
-    reviews: views::reviews::Keyed = views::reviews::define,
+    reviews: Arranged<'s, EntityId, Version<Arc<ReviewFact>>> = views::reviews::define,
     /// Latest undeleted version of each deployment, by id.
-    deployments: views::deployments::Keyed = views::deployments::define,
+    deployments: Arranged<'s, EntityId, Version<Arc<DeploymentFact>>> = views::deployments::define,
     /// Latest undeleted version of each incident, by id.
-    incidents: views::incidents::Keyed = views::incidents::define,
+    incidents: Arranged<'s, EntityId, Version<Arc<IncidentFact>>> = views::incidents::define,
     /// Latest undeleted version of each setting, by name and key.
-    settings: views::capitalization::Setting = views::capitalization::settings,
+    settings: Coll<'s, views::capitalization::Setting> = views::capitalization::settings,
     /// Projects whose keys count.
-    known_projects: flowsync_schemas::EntityId = views::evidence::known_projects,
+    known_projects: Coll<'s, EntityId> = views::evidence::known_projects,
     /// Latest undeleted version of each relation that a tool states.
-    relations: views::edges::Relation = views::edges::relations,
+    relations: Coll<'s, views::edges::Relation> = views::edges::relations,
     /// Every report, of tickets as they are called now.
-    renamed_reports: views::evidence::Renamed = views::evidence::renamed_reports,
+    renamed_reports: Coll<'s, views::evidence::Renamed> = views::evidence::renamed_reports,
     /// Reports in force: the latest of a person on a ticket and artifact.
-    reports: views::evidence::Report = views::evidence::reports,
+    reports: Coll<'s, views::evidence::Report> = views::evidence::reports,
     /// Critical things that people reported.
-    claims: views::approvals::Claim = views::approvals::claims,
+    claims: Coll<'s, views::approvals::Claim> = views::approvals::claims,
     /// Reports in force, of those that wait for no second person.
-    counting_reports: views::evidence::Report = views::approvals::counting_reports,
+    counting_reports: Coll<'s, views::evidence::Report> = views::approvals::counting_reports,
     /// What smart commits ask for, by ticket.
-    smart_commits: views::ticket_status::Smart = views::ticket_status::smart_commits,
+    smart_commits: Coll<'s, views::ticket_status::Smart> = views::ticket_status::smart_commits,
     /// Commits and the pull requests that they are part of.
-    parts: views::evidence::Part = views::evidence::parts,
+    parts: Coll<'s, views::evidence::Part> = views::evidence::parts,
     /// What is stated of links, by tools or people.
-    stated_evidence: views::evidence::Stated = views::evidence::stated,
+    stated_evidence: Coll<'s, views::evidence::Stated> = views::evidence::stated,
     /// Evidence rows.
-    evidence: views::evidence::EvidenceRow = views::evidence::define,
-    /// Links with their ids.
-    links: views::links::Keyed = views::links::define,
+    evidence: Coll<'s, views::evidence::EvidenceRow> = views::evidence::define,
+    /// Evidence by artifact.
+    evidence_by_artifact: Arranged<'s, EntityId, views::evidence::EvidenceRow> = views::evidence::by_artifact,
+    /// Links, by artifact.
+    links: Arranged<'s, EntityId, views::links::LinkRow> = views::links::define,
     /// Status rows.
-    ticket_status: views::ticket_status::TicketStatusRow = views::ticket_status::define,
+    ticket_status: Coll<'s, views::ticket_status::TicketStatusRow> = views::ticket_status::define,
     /// Activity rows.
-    activity: views::activity::ActivityRow = views::activity::define,
+    activity: Coll<'s, views::activity::ActivityRow> = views::activity::define,
+    /// Activity by account.
+    activity_by_person: Arranged<'s, PersonId, views::activity::Deed> = views::activity::by_person,
     /// What tools say of accounts, each thing once.
-    accounts: flowsync_schemas::fact::AccountFact = views::people::accounts,
+    accounts: Coll<'s, AccountFact> = views::people::accounts,
     /// Accounts of which some tool says that they are no human's.
-    bots: flowsync_schemas::PersonId = views::people::bots,
+    bots: Coll<'s, PersonId> = views::people::bots,
     /// Statements on accounts in force, by the two accounts.
-    identity_statements: views::identity_evidence::Statement = views::identity_evidence::statements,
+    identity_statements: Coll<'s, views::identity_evidence::Statement> = views::identity_evidence::statements,
     /// What ties two accounts together, whatever they worked on.
-    resemblances: views::identity_evidence::Resemblance = views::identity_evidence::resemblances,
+    resemblances: Coll<'s, views::identity_evidence::Resemblance> = views::identity_evidence::resemblances,
     /// Other accounts that may be the same person's.
-    kin: (flowsync_schemas::PersonId, Vec<flowsync_schemas::PersonId>) = views::identity_evidence::kin,
+    kin: Coll<'s, (PersonId, Vec<PersonId>)> = views::identity_evidence::kin,
     /// Reasons to believe that two accounts are one person's, or not.
-    identity_reasons: views::identity_evidence::Reason = views::identity_evidence::reasons,
+    identity_reasons: Coll<'s, views::identity_evidence::Reason> = views::identity_evidence::reasons,
     /// Accounts and the person they belong to.
-    identities: views::identities::IdentityRow = views::identities::define,
+    identities: Coll<'s, views::identities::IdentityRow> = views::identities::define,
     /// Accounts that act as the person behind them, or as nobody.
-    aliases: views::identities::Alias = views::identities::aliases,
+    aliases: Arranged<'s, PersonId, views::identities::Alias> = views::identities::aliases,
     /// What people say of links, each person once a link.
-    verdicts: views::reputation::Verdict = views::reputation::verdicts,
+    verdicts: Coll<'s, views::reputation::Verdict> = views::reputation::verdicts,
     /// How many people confirm and reject each link.
-    tallies: views::reputation::Tally = views::reputation::tallies,
+    tallies: Coll<'s, views::reputation::Tally> = views::reputation::tallies,
     /// Effort rows.
-    effort: views::effort::EffortRow = views::effort::define,
+    effort: Coll<'s, views::effort::EffortRow> = views::effort::define,
 }

@@ -6,7 +6,7 @@ use differential_dataflow::{
     ExchangeData, Hashable, VecCollection,
     operators::{
         CountTotal, ThresholdTotal,
-        arrange::{Arranged, TraceAgent},
+        arrange::{self, TraceAgent},
     },
     trace::implementations::{ValBuilder, ValSpine},
 };
@@ -37,45 +37,33 @@ impl<V> Version<V> {
     }
 }
 
-/// The latest version of each key, tombstones included: they hide what is older, whenever it arrives.
-pub fn latest<'s, K, V>(versions: Coll<'s, (K, Version<V>)>) -> Coll<'s, (K, Version<V>)>
-where
-    K: ExchangeData + Hashable,
-    V: ExchangeData,
-{
-    // Values come sorted, and versions sort by age: the last one holds.
-    versions.reduce_named("Latest", |_, values, out| {
-        if let Some((last, _)) = values.last() {
-            out.push(((*last).clone(), 1));
-        }
-    })
-}
-
-/// Each left row with its right rows, or with `None` where there are none. `right` has at most one row a key.
-pub fn left_join<'s, K, A, B>(left: Coll<'s, (K, A)>, right: Coll<'s, (K, B)>) -> Coll<'s, (K, A, Option<B>)>
-where
-    K: ExchangeData + Hashable,
-    A: ExchangeData,
-    B: ExchangeData,
-{
-    let left = left.arrange_by_key_named("LeftJoin: left");
-    let all = left.clone().as_collection(|k, a| (k.clone(), a.clone(), None));
-    // What is matched takes the place of the unmatched row: one join for both.
-    let matched = left.join_core(right.arrange_by_key_named("LeftJoin: right"), |k, a, b| {
-        [((k.clone(), a.clone(), Some(b.clone())), 1isize), ((k.clone(), a.clone(), None), -1)]
-    });
-    all.concat(matched.explode(|signed| [signed]))
-}
-
 /// A collection by key, arranged once for all who join or reduce it.
-pub type ByKey<'s, K, V> = Arranged<'s, TraceAgent<ValSpine<K, V, u64, isize>>>;
+pub type Arranged<'s, K, V> = arrange::Arranged<'s, TraceAgent<ValSpine<K, V, u64, isize>>>;
 
-/// `reduce` on an arrangement that others use as well.
-pub fn reduce_shared<'s, K, V, W>(
-    all: ByKey<'s, K, V>,
+/// What is arranged by key, or can be.
+pub trait ByKey<'s, K: ExchangeData, V: ExchangeData> {
+    /// The arrangement.
+    fn by_key(self) -> Arranged<'s, K, V>;
+}
+
+impl<'s, K: ExchangeData, V: ExchangeData> ByKey<'s, K, V> for Arranged<'s, K, V> {
+    fn by_key(self) -> Arranged<'s, K, V> {
+        self
+    }
+}
+
+impl<'s, K: ExchangeData + Hashable, V: ExchangeData> ByKey<'s, K, V> for Coll<'s, (K, V)> {
+    fn by_key(self) -> Arranged<'s, K, V> {
+        self.arrange_by_key()
+    }
+}
+
+/// `reduce` whose result is arranged, too.
+pub fn reduce<'s, K, V, W>(
+    all: impl ByKey<'s, K, V>,
     name: &str,
     logic: impl FnMut(&K, &[(&V, isize)], &mut Vec<(W, isize)>) + 'static,
-) -> Coll<'s, (K, W)>
+) -> Arranged<'s, K, W>
 where
     K: ExchangeData + Hashable,
     V: ExchangeData,
@@ -85,8 +73,39 @@ where
         batch.clear();
         batch.extend(values.drain(..).map(|(value, time, diff)| ((key.clone(), value), time, diff)));
     };
-    all.reduce_abelian::<_, ValBuilder<_, _, _, _>, ValSpine<K, W, _, _>, _, _>(name, logic, push)
-        .as_collection(|key, value| (key.clone(), value.clone()))
+    all.by_key().reduce_abelian::<_, ValBuilder<_, _, _, _>, ValSpine<K, W, _, _>, _, _>(name, logic, push)
+}
+
+/// The latest version of each key, where it is no tombstone. Tombstones hide what is older, whenever it arrives.
+pub fn latest<'s, K, V>(
+    versions: Coll<'s, (K, Version<V>)>,
+    deleted: impl Fn(&V) -> bool + 'static,
+) -> Arranged<'s, K, Version<V>>
+where
+    K: ExchangeData + Hashable,
+    V: ExchangeData,
+{
+    // Values come sorted, and versions sort by age: the last one holds.
+    reduce(versions, "Latest", move |_, versions, out| {
+        let last = versions.last().filter(|(last, _)| !deleted(&last.value));
+        out.extend(last.map(|(last, _)| ((*last).clone(), 1)));
+    })
+}
+
+/// Each left row with its right rows, or with `None` where there are none. `right` has at most one row a key.
+pub fn left_join<'s, K, A, B>(left: impl ByKey<'s, K, A>, right: impl ByKey<'s, K, B>) -> Coll<'s, (K, A, Option<B>)>
+where
+    K: ExchangeData + Hashable,
+    A: ExchangeData,
+    B: ExchangeData,
+{
+    let left = left.by_key();
+    let all = left.clone().as_collection(|k, a| (k.clone(), a.clone(), None));
+    // What is matched takes the place of the unmatched row: one join for both.
+    let matched = left.join_core(right.by_key(), |k, a, b| {
+        [((k.clone(), a.clone(), Some(b.clone())), 1isize), ((k.clone(), a.clone(), None), -1)]
+    });
+    all.concat(matched.explode(|signed| [signed]))
 }
 
 /// Each distinct element once.

@@ -4,9 +4,9 @@
 //! that two accounts are one person's ([`IdentityKind`]). Oracles compute the same in SQL over the table `model` (kind,
 //! weight, spread, and the prior of the claims that the kind speaks for): see [`Model::rows`].
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Index};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::{
     fact::{EvidenceKind, Feature, IdentityKind},
@@ -94,7 +94,7 @@ impl Band {
 }
 
 /// What links that nothing states are judged by, fitted on links that are stated.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unstated {
     /// The data it was fitted on, in words.
@@ -107,13 +107,52 @@ pub struct Unstated {
     /// Words that changes open with where people have no ticket: `minor`.
     pub no_ticket: Vec<String>,
     /// Weights of the bins of each feature.
-    pub features: BTreeMap<String, Bins>,
+    pub features: Features,
     /// Information of words: the logarithm of how rare they are in titles, thousandths of a nat.
     pub words: BTreeMap<String, i64>,
 }
 
+/// The bins of every feature; in a file, a table by the features' words.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "BTreeMap<String, Bins>")]
+pub struct Features([Bins; Feature::ALL.len()]);
+
+impl Features {
+    /// The bins that a function gives each feature.
+    pub fn new(mut of: impl FnMut(Feature) -> Bins) -> Self {
+        Self(std::array::from_fn(|n| of(Feature::ALL[n])))
+    }
+
+    /// Each feature with its bins.
+    pub fn iter(&self) -> impl Iterator<Item = (Feature, &Bins)> {
+        Feature::ALL.iter().copied().zip(&self.0)
+    }
+}
+
+impl Index<Feature> for Features {
+    type Output = Bins;
+
+    fn index(&self, feature: Feature) -> &Bins {
+        &self.0[feature as usize]
+    }
+}
+
+impl TryFrom<BTreeMap<String, Bins>> for Features {
+    type Error = String;
+
+    fn try_from(mut named: BTreeMap<String, Bins>) -> Result<Self, String> {
+        let all = Feature::ALL.iter().map(|f| named.remove(f.word()).ok_or(format!("{} is missing", f.word())));
+        let all: Vec<Bins> = all.collect::<Result<_, _>>()?;
+        if let Some(odd) = named.keys().next() {
+            return Err(format!("{odd} is no feature"));
+        }
+        let mut all = all.into_iter();
+        Ok(Self::new(|_| all.next().unwrap_or_default()))
+    }
+}
+
 /// The weights of a feature by bins: a value falls in the bin whose number is the number of bounds that it reaches.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bins {
     /// Bounds, rising.
@@ -259,12 +298,12 @@ impl Model {
             rows.push(information("word:".into(), unstated.unknown_word));
             rows.extend(unstated.words.iter().map(|(word, weight)| information(format!("word:{word}"), *weight)));
             rows.extend(unstated.no_ticket.iter().map(|word| information(format!("tag:{word}:"), 0)));
-            for (feature, bins) in &unstated.features {
+            for (feature, bins) in unstated.features.iter() {
                 // Whole numbers that every engine can compare with.
                 let bounds = |n: usize| bins.from.get(n).copied().unwrap_or(VALUE_MAX);
                 for (n, (&weight, &spread)) in bins.weight.iter().zip(&bins.spread).enumerate() {
                     let at_least = n.checked_sub(1).map_or(-VALUE_MAX, bounds);
-                    let kind = format!("bin:{feature}");
+                    let kind = format!("bin:{}", feature.word());
                     rows.push(ModelRow { kind, weight, spread, prior: 0, at_least, below: bounds(n) });
                 }
             }
@@ -289,14 +328,8 @@ const VALUE_MAX: i64 = 1 << 40;
 impl Unstated {
     fn check(&self) -> Result<(), ModelError> {
         let odd = |what: &str| Err(ModelError::Unstated(what.to_owned()));
-        let named: Vec<_> = self.features.keys().map(String::as_str).collect();
-        let mut all: Vec<_> = Feature::ALL.iter().map(|f| f.word()).collect();
-        all.sort_unstable();
-        if named != all {
-            return odd(&format!("features must be {}", all.join(", ")));
-        }
         match self.features.iter().find(|(_, bins)| !bins.is_sound()) {
-            Some((name, _)) => odd(&format!("{name}: from must rise, and weight and spread be one longer")),
+            Some((f, _)) => odd(&format!("{}: from must rise, and weight and spread be one longer", f.word())),
             None if self.words.values().any(|w| *w < 0) || self.unknown_word < 0 => odd("information is negative"),
             None => Ok(()),
         }
@@ -313,7 +346,8 @@ impl Unstated {
             quoted.join(", ")
         );
         out.push_str("\n[unstated.features]\n");
-        for (name, Bins { from, weight, spread }) in &self.features {
+        for (feature, Bins { from, weight, spread }) in self.features.iter() {
+            let name = feature.word();
             out.push_str(&format!("{name} = {{ from = {from:?}, weight = {weight:?}, spread = {spread:?} }}\n"));
         }
         out.push_str("\n[unstated.words]\n");
@@ -321,12 +355,6 @@ impl Unstated {
             out.push_str(&format!("{word:?} = {information}\n"));
         }
         out
-    }
-
-    /// The bins of a feature.
-    pub fn bins(&self, feature: Feature) -> &Bins {
-        // Checked when it was read: every feature is there.
-        &self.features[feature.word()]
     }
 }
 
@@ -399,8 +427,12 @@ mod tests {
                 DEFAULT.replace(&format!("\n{table}"), &format!("\n{table}\nastrology = {{ weight = 1, spread = 1 }}"));
             assert!(Model::parse(&odd).expect_err("unknown kind").to_string().contains("astrology"), "{table}");
         }
-        let short = DEFAULT.replace("same_name ", "# same_name ");
-        assert!(Model::parse(&short).expect_err("a kind is missing").to_string().contains("same_name"));
+        for kind in ["same_name", "cover"] {
+            let short = DEFAULT.replace(&format!("\n{kind} "), &format!("\n# {kind} "));
+            assert!(Model::parse(&short).expect_err("one is missing").to_string().contains(kind), "{kind}");
+        }
+        let odd = DEFAULT.replace("\ncover ", "\nluck = { from = [], weight = [0], spread = [0] }\ncover ");
+        assert!(Model::parse(&odd).expect_err("unknown feature").to_string().contains("luck is no feature"));
     }
 
     #[test]

@@ -264,10 +264,13 @@ fn calibration_error(stated: &[i64], truths: impl Iterator<Item = bool>) -> f64 
 
 /// Calibration errors, ascending, of samples in which each pair is true as often as it says.
 fn chance(stated: &[i64]) -> Vec<f64> {
+    let mut stated = stated.to_vec();
+    // The same samples in whatever order the pairs come.
+    stated.sort_unstable();
     let mut random = Random::new(0);
     let mut come_true = |bps: &i64| (random.below(CERTAIN as u64) as i64) < *bps;
     let mut errors: Vec<f64> =
-        (0..DRAWS).map(|_| calibration_error(stated, stated.iter().map(&mut come_true))).collect();
+        (0..DRAWS).map(|_| calibration_error(&stated, stated.iter().map(&mut come_true))).collect();
     errors.sort_by(f64::total_cmp);
     errors
 }

@@ -23,7 +23,7 @@ use std::{
 use flowsync_schemas::{
     EntityId, EntityKind, Fact, Micros, Text,
     fact::{EvidenceKind, Feature},
-    model::{Bins, Model, Unstated, probability_bps},
+    model::{Bins, Features, Model, Unstated, probability_bps},
 };
 use timely::dataflow::operators::probe::Handle;
 
@@ -63,6 +63,17 @@ fn bounds(feature: Feature) -> (&'static [i64], usize) {
         Feature::Length => (&[5, 10, 20, 40, 80], 3),
         Feature::Pull => (&[1], 0),
     }
+}
+
+/// The bins of a feature with the weights that were fitted, in the order of [`Feature::ALL`], or none yet.
+fn bins(feature: Feature, fitted: Option<&Fitted>) -> Bins {
+    let from = bounds(feature).0.to_vec();
+    let of = |all: fn(&Fitted) -> &[Vec<i64>]| match fitted {
+        Some(fitted) => all(fitted)[feature as usize].clone(),
+        None => vec![0; from.len() + 1],
+    };
+    let (weight, spread) = (of(|f| &f.weights), of(|f| &f.spreads));
+    Bins { from, weight, spread }
 }
 
 /// Why there is nothing to fit.
@@ -173,8 +184,9 @@ impl History {
             let works = gather(unstated::works(cx, parts), probe);
             let stated =
                 gather(cx.stated_evidence().map(|((artifact, ticket, kind), _)| (artifact, ticket, kind)), probe);
-            let tickets =
-                cx.tickets().flat_map(|(id, v)| Some((id, unstated::hour(v.value.created_at?), v.value.words.clone())));
+            let tickets = cx
+                .tickets()
+                .flat_map_ref(|id, v| Some((*id, unstated::hour(v.value.created_at?), v.value.words.clone())));
             let tickets = gather(tickets, probe);
             move || (works.take(), stated.take(), tickets.take())
         });
@@ -227,17 +239,12 @@ impl History {
         let mut kept: Vec<_> = tickets_with.into_iter().filter(|(_, n)| *n >= WORD_TICKETS_MIN).collect();
         kept.sort_by_key(|(word, n)| (std::cmp::Reverse(*n), *word));
         kept.truncate(WORDS_MAX);
-        let zero = |feature| {
-            let from = bounds(feature).0.to_vec();
-            let none = vec![0; from.len() + 1];
-            Bins { from, weight: none.clone(), spread: none }
-        };
         Unstated {
             fitted_on: String::new(),
             prior_millinats: 0,
             unknown_word: information(0.0),
             no_ticket: self.tags_before(cut),
-            features: Feature::ALL.iter().map(|f| (f.word().to_owned(), zero(*f))).collect(),
+            features: Features::new(|feature| bins(feature, None)),
             words: kept.into_iter().map(|(word, n)| (word.to_owned(), information(n as f64).max(0))).collect(),
         }
     }
@@ -305,11 +312,7 @@ impl Fold {
             .collect();
         let fitted = fit::fit(&choices, &shape);
         unstated.prior_millinats = fitted.prior_millinats;
-        for (feature, (weight, spread)) in Feature::ALL.iter().zip(fitted.weights.iter().zip(&fitted.spreads)) {
-            if let Some(bins) = unstated.features.get_mut(feature.word()) {
-                (bins.weight, bins.spread) = (weight.clone(), spread.clone());
-            }
-        }
+        unstated.features = Features::new(|feature| bins(feature, Some(&fitted)));
         let trained = Rate { hits: choices.iter().filter(|c| c.has_truth).count(), of: choices.len() };
         Self { unstated, fitted, trained, candidates }
     }
@@ -371,11 +374,10 @@ fn in_words(words: &str) -> Vec<&str> {
 fn compare(facts: &[Fact], model: &Model, unstated: Unstated) -> HashMap<EntityId, Vec<(EntityId, unstated::Binned)>> {
     let kept: Vec<Kept> = run(facts, model, |cx, probe| {
         let parts = distinct(cx.parts().map(|(commit, ..)| commit));
-        let (_, kept) = unstated::candidates(cx, &Rc::new(unstated), parts);
-        let kept = gather(kept, probe);
+        let kept = gather(unstated::candidates(cx, &Rc::new(unstated), parts), probe);
         move || kept.take()
     });
-    kept.into_iter().map(|(change, all)| (change, all.into_iter().map(|(t, bins)| (t.id, bins)).collect())).collect()
+    kept.into_iter().map(|(change, all)| (change.id, all.into_iter().map(|(t, bins)| (t.id, bins)).collect())).collect()
 }
 
 /// Where rows of a collection are gathered.

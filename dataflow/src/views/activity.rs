@@ -10,18 +10,16 @@
 //! `person` is the account that acted, not the person behind it (`identities`): a merge of two accounts must not rewrite
 //! every row that names one. `effort` goes by person.
 
-use std::sync::Arc;
-
 use flowsync_schemas::{
     Birth, Day, EntityId, EntityKind, PersonId, Record, TableSpec, Text, ViewSpec,
-    fact::{ActivityKind, TraceKind, Verb},
+    fact::{ActivityFact, ActivityKind, TraceKind, Verb},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     cx::Cx,
-    ops::{ByKey, Coll, id, latest, left_join, sums},
-    views::{ASSERTED_BPS, evidence::Report},
+    ops::{Arranged, Coll, id, latest, left_join, sums},
+    views::evidence::Report,
 };
 
 /// The view.
@@ -215,17 +213,17 @@ fn actions<'s>(cx: &mut Cx<'s>) -> Coll<'s, (EntityId, Action)> {
     let act = |person: Option<PersonId>, day: Option<Day>, kind, native: Text| {
         Some(Action { person: person?, day: day?, kind, millipoints: points(kind), native })
     };
-    let commits = cx.commits().flat_map(move |(artifact, (v, _))| {
-        let c = v.value;
-        act(c.author, c.authored_at.map(|t| t.day()), ActivityKind::Commit, c.sha.clone()).map(|a| (artifact, a))
+    let commits = cx.commits().flat_map_ref(move |artifact, (v, _)| {
+        let c = &v.value;
+        act(c.author, c.authored_at.map(|t| t.day()), ActivityKind::Commit, c.sha.clone()).map(|a| (*artifact, a))
     });
-    let pulls = cx.pull_requests().flat_map(move |(artifact, v)| {
-        let p = v.value;
+    let pulls = cx.pull_requests().flat_map_ref(move |artifact, v| {
+        let p = &v.value;
         let day = p.created_at.map(|t| t.day());
-        act(p.author, day, ActivityKind::PullRequest, p.pull_request.clone()).map(|a| (artifact, a))
+        act(p.author, day, ActivityKind::PullRequest, p.pull_request.clone()).map(|a| (*artifact, a))
     });
-    let reviews = cx.reviews().flat_map(move |(_, v)| {
-        let r = v.value;
+    let reviews = cx.reviews().flat_map_ref(move |_, v| {
+        let r = &v.value;
         let artifact = id(EntityKind::PullRequest, &r.pull_request);
         let day = r.submitted_at.map(|t| t.day());
         act(r.reviewer, day, ActivityKind::Review, r.review.clone()).map(|a| (artifact, a))
@@ -261,9 +259,9 @@ pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, ActivityRow> {
         .activities
         .clone()
         .map(|v| (EntityId::of_parts("activity", &[v.value.kind.word(), &v.value.activity]), v));
-    let acted = latest(acted).flat_map(|(_, v)| {
-        let a = Arc::unwrap_or_clone(v.value);
-        let person = a.person.filter(|_| !a.deleted)?;
+    let acted = latest(acted, |a| a.deleted).flat_map_ref(|_, v| {
+        let a = ActivityFact::clone(&v.value);
+        let person = a.person?;
         let millipoints = match (a.kind, a.spent_secs) {
             (ActivityKind::Worklog, Some(secs)) => secs.max(0) * 100_000 / 3_600,
             (kind, _) => points(kind),
@@ -276,10 +274,10 @@ pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, ActivityRow> {
         .filter(|(kind, ..)| *kind != EntityKind::Ticket)
         .map(|(kind, native, action)| (id(kind, &native), action))
         .concat(actions(cx));
-    let links = cx
-        .links()
-        .filter(|(_, l)| l.confidence_bps >= ASSERTED_BPS)
-        .map(|(artifact, l)| (artifact, At::Link(l.ticket_key, l.confidence_bps, l.low_bps, l.high_bps)));
+    let links = cx.links().flat_map_ref(|artifact, l| {
+        let at = || (*artifact, At::Link(l.ticket_key.clone(), l.confidence_bps, l.low_bps, l.high_bps));
+        l.is_asserted().then(at)
+    });
     let divided = on_artifacts
         .map(|(artifact, action)| (artifact, At::Action(action)))
         .concat(links)
@@ -323,7 +321,7 @@ pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, ActivityRow> {
 pub type Deed = (Day, Text, ActivityKind, (i64, i64, i64));
 
 /// The activity by account.
-pub fn by_person<'s>(cx: &mut Cx<'s>) -> ByKey<'s, PersonId, Deed> {
+pub fn by_person<'s>(cx: &mut Cx<'s>) -> Arranged<'s, PersonId, Deed> {
     cx.activity()
         .map(|a| {
             let points = (a.millipoints, a.low_millipoints, a.high_millipoints);

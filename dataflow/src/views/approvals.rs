@@ -170,11 +170,9 @@ fn said<'s>(cx: &mut Cx<'s>) -> Coll<'s, (EntityId, Version<Said>)> {
         v.value.critical = critical.is_some();
         (id(EntityKind::Ticket, &v.value.ticket_key), v)
     });
-    let done = cx.tickets().flat_map(|(ticket, v)| {
-        (v.value.progress == Progress::Done).then(|| (ticket, v.value.resolved_at.unwrap_or(v.at)))
-    });
-    left_join(by_ticket, done).map(|(ticket, mut v, done_at)| {
-        v.value.after_done = done_at.is_some_and(|done_at| done_at < v.at);
+    left_join(by_ticket, cx.tickets()).map(|(ticket, mut v, tracked)| {
+        let done = tracked.filter(|t| t.value.progress == Progress::Done);
+        v.value.after_done = done.is_some_and(|t| t.value.resolved_at.unwrap_or(t.at) < v.at);
         (ticket, v)
     })
 }

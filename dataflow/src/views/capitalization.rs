@@ -7,7 +7,10 @@
 //! is `unattributed`; a ticket whose kind no rule names is `expense`. Amounts are rounded once a row, half up. Without a
 //! currency the code is `XXX` (ISO 4217: no currency); without a rate amounts are zero.
 
+use std::collections::BTreeMap;
+
 use flowsync_schemas::{Birth, Day, EntityId, EntityKind, Record, TableSpec, Text, ViewSpec};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     cx::Cx,
@@ -117,7 +120,7 @@ pub type Setting = ((Text, Text), Text);
 /// Settings in force.
 pub fn settings<'s>(cx: &mut Cx<'s>) -> Coll<'s, Setting> {
     let versions = cx.facts.settings.clone().map(|v| ((v.value.name.clone(), v.value.key.clone()), v));
-    latest(versions).flat_map(|(key, v)| (!v.value.deleted).then(|| (key, v.value.value.clone())))
+    latest(versions, |s| s.deleted).as_collection(|key, v| (key.clone(), v.value.value.clone()))
 }
 
 /// Values of the setting with this name, by key.
@@ -125,9 +128,31 @@ fn setting<'s>(cx: &mut Cx<'s>, wanted: &'static str) -> Coll<'s, (Text, Text)> 
     cx.settings().flat_map(move |((name, key), value)| (&*name == wanted).then_some((key, value)))
 }
 
-/// The values of a setting that are numbers.
-fn rates<'s>(cx: &mut Cx<'s>) -> Coll<'s, (Text, i64)> {
-    setting(cx, "day_rate_minor").flat_map(|(key, value)| value.parse().ok().map(|rate| (key, rate)))
+/// What projects cost, and who bears it: all settings that say so. They are few and seldom change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+struct Costs {
+    centres: BTreeMap<Text, Text>,
+    /// Day rates in minor units, by project; under no name that of all others.
+    rates: BTreeMap<Text, i64>,
+    currency: Option<Text>,
+}
+
+fn costs<'s>(cx: &mut Cx<'s>) -> Coll<'s, ((), Costs)> {
+    let said = cx.settings().filter(|((name, _), _)| matches!(&**name, "cost_centre" | "day_rate_minor" | "currency"));
+    said.map(|setting| ((), setting)).reduce_named("Costs", |(), settings, out| {
+        let mut costs = Costs::default();
+        for (((name, key), value), _) in settings {
+            match &**name {
+                "cost_centre" => {
+                    costs.centres.insert(key.clone(), value.clone());
+                }
+                "day_rate_minor" => costs.rates.extend(value.parse().ok().map(|rate| (key.clone(), rate))),
+                _ if key.is_empty() => costs.currency = Some(value.clone()),
+                _ => {}
+            }
+        }
+        out.push((costs, 1));
+    })
 }
 
 /// First day of the month, project, classification. On the way to its sums an id goes before it, so that the texts are seldom
@@ -139,7 +164,7 @@ fn totals<'s>(cx: &mut Cx<'s>) -> Coll<'s, (Group, [i64; 5])> {
     let rules = setting(cx, "classification");
     let classes: Coll<'s, (EntityId, Text)> = cx
         .tickets()
-        .map(|(ticket, v)| (Text::from(v.value.kind.to_lowercase()), ticket))
+        .as_collection(|ticket, v| (Text::from(v.value.kind.to_lowercase()), *ticket))
         .join_map(rules, |_, ticket, class| (*ticket, class.clone()));
     let effort = cx.effort().map(|e| (id(EntityKind::Ticket, &e.ticket_key), e));
     let shares = left_join(effort, classes).map(|(ticket, e, class)| {
@@ -161,26 +186,20 @@ fn totals<'s>(cx: &mut Cx<'s>) -> Coll<'s, (Group, [i64; 5])> {
 
 /// Installs the view.
 pub fn install(cx: &mut Cx<'_>) {
-    let by_project = totals(cx).map(|(group, sums)| (group.1.clone(), (group, sums)));
-    let with_centre = left_join(by_project, setting(cx, "cost_centre"));
-    let by_project = with_centre.map(|(project, row, centre)| (project, (row, centre)));
-    let of_project = rates(cx).filter(|(project, _)| !project.is_empty());
-    let with_rate = left_join(by_project, of_project).map(|(_, row, rate)| (Text::from(""), (row, rate)));
-    let of_all = rates(cx).filter(|(project, _)| project.is_empty());
-    let with_default = left_join(with_rate, of_all)
-        .map(|(all, (row, rate), default)| (all, (row, rate.or(default).unwrap_or_default())));
-    let currency = setting(cx, "currency").filter(|(key, _)| key.is_empty());
-    let rows = left_join(with_default, currency).map(|(_, (((group, sums), centre), rate), currency)| {
-        let (month, project, classification) = group;
+    let totals = totals(cx).map(|total| ((), total));
+    let rows = left_join(totals, costs(cx)).map(|(_, ((month, project, classification), sums), costs)| {
+        let costs = costs.unwrap_or_default();
+        let rate = costs.rates.get(&project).or(costs.rates.get("")).copied().unwrap_or_default();
+        let cost_centre = costs.centres.get(&project).cloned().unwrap_or_default();
         let period = month.month().into();
         let [person_days_ppm, low_person_days_ppm, high_person_days_ppm, ticket_count, person_count] = sums;
         let amount = |ppm: i64| ((i128::from(ppm) * i128::from(rate) + 500_000) / 1_000_000) as i64;
         CapitalizationRow {
             period,
             project,
-            cost_centre: centre.unwrap_or_default(),
+            cost_centre,
             classification,
-            currency: currency.unwrap_or("XXX".into()),
+            currency: costs.currency.unwrap_or("XXX".into()),
             person_days_ppm,
             low_person_days_ppm,
             high_person_days_ppm,

@@ -12,8 +12,8 @@ use flowsync_schemas::{
 };
 
 use crate::{
-    cx::{Cx, Facts},
-    ops::{ByKey, Coll, Version, distinct, id, reduce_shared},
+    cx::Cx,
+    ops::{Arranged, Coll, Version, distinct, id, reduce},
 };
 
 /// The view.
@@ -34,7 +34,7 @@ pub static VIEW: ViewSpec = ViewSpec {
 };
 
 /// One commit.
-#[derive(Clone, Debug, PartialEq, Eq, Record)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Record)]
 pub struct CommitRow {
     /// Full sha.
     pub sha: Text,
@@ -66,20 +66,17 @@ pub struct CommitRow {
     pub signal: SignalId,
 }
 
-/// A commit by id: what is told of it, and every signal whose word still holds.
-pub type Keyed = (EntityId, (Version<Arc<CommitFact>>, Vec<SignalId>));
+/// What is told of a commit, and every signal whose word still holds, sorted.
+pub type Known = (Version<Arc<CommitFact>>, Vec<SignalId>);
 
-/// Versions of commits by id, arranged.
-pub type Versions<'s> = ByKey<'s, EntityId, Version<Arc<CommitFact>>>;
-
-/// The versions of commits, arranged once for all who join them.
-pub fn versions<'s>(facts: &Facts<'s>) -> Versions<'s> {
-    facts.commits.clone().map(|v| (id(EntityKind::Commit, &v.value.sha), v)).arrange_by_key_named("CommitVersions")
+/// The versions of commits.
+pub fn versions<'s>(cx: &mut Cx<'s>) -> Arranged<'s, EntityId, Version<Arc<CommitFact>>> {
+    cx.facts.commits.clone().map(|v| (id(EntityKind::Commit, &v.value.sha), v)).arrange_by_key_named("CommitVersions")
 }
 
 /// Commits that some repository still reaches.
-pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, Keyed> {
-    reduce_shared(cx.commit_versions(), "Commits", |_, words, out| {
+pub fn define<'s>(cx: &mut Cx<'s>) -> Arranged<'s, EntityId, Known> {
+    reduce(cx.commit_versions(), "Commits", |_, words, out| {
         // Words come sorted by age, so the last of a repository is its latest.
         let mut latest: BTreeMap<&str, bool> = BTreeMap::new();
         for (word, _) in words {
@@ -119,21 +116,20 @@ pub struct Traced {
 
 /// Traces of commits whose word holds; each once, however many signals state it.
 pub fn traces<'s>(cx: &mut Cx<'s>) -> Coll<'s, Trace> {
-    let standing = cx.commits().flat_map(|(commit, (v, signals))| {
-        let told = (v.value.author, v.value.authored_at, v.value.committed_at);
-        signals.into_iter().map(move |signal| ((commit, signal), told))
-    });
-    let stated = cx.facts.traces.clone().map(|v| ((id(EntityKind::Commit, &v.value.sha), v.signal), v.value));
-    let traced = stated.join(standing).map(|((commit, _), (fact, (author, authored_at, committed_at)))| {
-        (commit, Traced { fact, author, authored_at, committed_at })
-    });
+    let stated = cx.facts.traces.clone().map(|v| (id(EntityKind::Commit, &v.value.sha), (v.signal, v.value)));
+    let traced =
+        stated.arrange_by_key_named("Traces").join_core(cx.commits(), |commit, (signal, fact), (v, signals)| {
+            let (author, authored_at, committed_at) = (v.value.author, v.value.authored_at, v.value.committed_at);
+            let traced = || (*commit, Traced { fact: fact.clone(), author, authored_at, committed_at });
+            signals.binary_search(signal).is_ok().then(traced)
+        });
     distinct(traced)
 }
 
 /// Installs the view.
 pub fn install(cx: &mut Cx<'_>) {
-    let rows = cx.commits().map(|(_, (Version { signal, value, .. }, _))| {
-        let c = Arc::unwrap_or_clone(value);
+    let rows = cx.commits().as_collection(|_, (v, _)| {
+        let c = CommitFact::clone(&v.value);
         CommitRow {
             sha: c.sha,
             repo: c.repo,
@@ -146,7 +142,7 @@ pub fn install(cx: &mut Cx<'_>) {
             added_lines: c.added_lines,
             deleted_lines: c.deleted_lines,
             changed_files: c.changed_files,
-            signal,
+            signal: v.signal,
         }
     });
     cx.emit(&VIEW.table, rows);

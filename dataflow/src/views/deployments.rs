@@ -11,7 +11,7 @@ use flowsync_schemas::{
 
 use crate::{
     cx::Cx,
-    ops::{Coll, Version, id, latest},
+    ops::{Arranged, Version, id, latest},
 };
 
 /// The view.
@@ -35,7 +35,7 @@ pub static VIEW: ViewSpec = ViewSpec {
 };
 
 /// One deployment.
-#[derive(Clone, Debug, PartialEq, Eq, Record)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Record)]
 pub struct DeploymentRow {
     /// Native id.
     pub deployment: Text,
@@ -59,19 +59,16 @@ pub struct DeploymentRow {
     pub signal: SignalId,
 }
 
-/// A deployment by id.
-pub type Keyed = (EntityId, Version<Arc<DeploymentFact>>);
-
 /// The latest undeleted versions.
-pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, Keyed> {
+pub fn define<'s>(cx: &mut Cx<'s>) -> Arranged<'s, EntityId, Version<Arc<DeploymentFact>>> {
     let versions = cx.facts.deployments.clone().map(|v| (id(EntityKind::DeploymentEvent, &v.value.deployment), v));
-    latest(versions).filter(|(_, v)| !v.value.deleted)
+    latest(versions, |v| v.deleted)
 }
 
 /// Installs the view.
 pub fn install(cx: &mut Cx<'_>) {
-    let rows = cx.deployments().map(|(_, Version { signal, value, .. })| {
-        let d = Arc::unwrap_or_clone(value);
+    let rows = cx.deployments().as_collection(|_, v| {
+        let d = DeploymentFact::clone(&v.value);
         DeploymentRow {
             deployment: d.deployment,
             repo: d.repo,
@@ -82,7 +79,7 @@ pub fn install(cx: &mut Cx<'_>) {
             created_at: d.created_at,
             finished_at: d.finished_at,
             url: d.url,
-            signal,
+            signal: v.signal,
         }
     });
     cx.emit(&VIEW.table, rows);

@@ -7,16 +7,19 @@
 use std::{cmp::Reverse, sync::Arc};
 
 use flowsync_schemas::{
-    Birth, Day, EntityKind, Micros, PersonId, Record, TableSpec, Text, ViewSpec,
-    fact::{EvidenceKind, Progress, PullRequestState, RunState, Verb},
+    Birth, Day, Micros, PersonId, Record, TableSpec, Text, ViewSpec,
+    fact::{
+        DeploymentFact, EvidenceKind, IncidentFact, Progress, PullRequestFact, PullRequestState, RunState, TicketFact,
+        Verb,
+    },
     model::Band,
     words,
 };
 
 use crate::{
     cx::Cx,
-    ops::{Coll, left_join},
-    views::{ASSERTED_BPS, approvals::ApprovalState},
+    ops::{Coll, left_join, reduce},
+    views::approvals::ApprovalState,
 };
 
 /// The view.
@@ -232,8 +235,8 @@ impl News {
 }
 
 fn of_tickets<'s>(cx: &mut Cx<'s>) -> Coll<'s, DigestItemRow> {
-    cx.tickets().flat_map(|(_, v)| {
-        let (at, t) = (v.at, Arc::unwrap_or_clone(v.value));
+    cx.tickets().flat_map_ref(|_, v| {
+        let (at, t) = (v.at, TicketFact::clone(&v.value));
         let (kind, at) = match t.progress {
             Progress::Todo => return None,
             Progress::InProgress => (NewsKind::Started, at),
@@ -256,28 +259,23 @@ fn of_tickets<'s>(cx: &mut Cx<'s>) -> Coll<'s, DigestItemRow> {
 }
 
 fn of_pull_requests<'s>(cx: &mut Cx<'s>) -> Coll<'s, DigestItemRow> {
-    let best = cx
-        .links()
-        .filter(|(_, l)| l.artifact_kind == EntityKind::PullRequest && l.confidence_bps >= ASSERTED_BPS)
-        // The most confident first, then the smaller key: values come sorted.
-        .map(|(artifact, l)| (artifact, (Reverse(l.confidence_bps), l.ticket_key, l.project, l.low_bps, l.high_bps)))
-        .reduce_named("BestLink", |_, links, out| {
-            if let Some((best, _)) = links.first() {
-                out.push(((*best).clone(), 1));
-            }
-        });
-    let merged = cx.pull_requests().filter(|(_, v)| v.value.state == PullRequestState::Merged);
-    left_join(merged, best).map(|(_, v, link)| {
-        let p = Arc::unwrap_or_clone(v.value);
+    // The most confident, then the smaller key.
+    let best = reduce(cx.links(), "BestLink", |_, links, out| {
+        let asserted = links.iter().map(|(l, _)| *l).filter(|l| l.is_asserted());
+        let best = asserted.min_by_key(|l| (Reverse(l.confidence_bps), &l.ticket_key));
+        out.extend(best.map(|best| (best.clone(), 1)));
+    });
+    left_join(cx.pull_requests(), best).flat_map(|(_, v, link)| {
+        let p = PullRequestFact::clone(&v.value);
+        if p.state != PullRequestState::Merged {
+            return None;
+        }
         let (band, evidence) = match &link {
-            Some((Reverse(confidence_bps), ticket, _, low_bps, high_bps)) => (
-                Band { confidence_bps: *confidence_bps, low_bps: *low_bps, high_bps: *high_bps },
-                ("links", format!("PullRequest,{},{ticket}", p.pull_request).into()),
-            ),
+            Some(l) => (l.band(), ("links", format!("PullRequest,{},{}", p.pull_request, l.ticket_key).into())),
             None => (Band::CERTAIN, ("pull_requests", p.pull_request.clone())),
         };
-        let (project, ticket_key) = link.map(|(_, ticket, project, ..)| (project, ticket)).unzip();
-        News {
+        let (project, ticket_key) = link.map(|l| (l.project, l.ticket_key)).unzip();
+        let news = News {
             kind: NewsKind::Merged,
             at: p.merged_at.unwrap_or(v.at),
             project,
@@ -287,14 +285,14 @@ fn of_pull_requests<'s>(cx: &mut Cx<'s>) -> Coll<'s, DigestItemRow> {
             person: p.author,
             band,
             evidence,
-        }
-        .row()
+        };
+        Some(news.row())
     })
 }
 
 fn of_deployments<'s>(cx: &mut Cx<'s>) -> Coll<'s, DigestItemRow> {
-    cx.deployments().flat_map(|(_, v)| {
-        let d = Arc::unwrap_or_clone(v.value);
+    cx.deployments().flat_map_ref(|_, v| {
+        let d = DeploymentFact::clone(&v.value);
         let kind = match d.state {
             RunState::Succeeded => NewsKind::Deployed,
             RunState::Failed => NewsKind::DeployFailed,
@@ -316,8 +314,8 @@ fn of_deployments<'s>(cx: &mut Cx<'s>) -> Coll<'s, DigestItemRow> {
 }
 
 fn of_incidents<'s>(cx: &mut Cx<'s>) -> Coll<'s, DigestItemRow> {
-    cx.incidents().flat_map(|(_, v)| {
-        let i = Arc::unwrap_or_clone(v.value);
+    cx.incidents().flat_map_ref(|_, v| {
+        let i = IncidentFact::clone(&v.value);
         let resolved = i.resolved_at.is_some();
         let news = News {
             kind: if resolved { NewsKind::IncidentResolved } else { NewsKind::IncidentOpened },

@@ -15,7 +15,6 @@ use flowsync_schemas::{
 use crate::{
     cx::Cx,
     ops::{Coll, Version, id, latest},
-    views::ASSERTED_BPS,
 };
 
 /// The view.
@@ -136,7 +135,7 @@ pub fn relations<'s>(cx: &mut Cx<'s>) -> Coll<'s, Relation> {
         let r = &v.value;
         ((id(r.src_kind, &r.src_id), r.edge, id(r.dst_kind, &r.dst_id)), v)
     });
-    latest(relations).filter(|(_, v)| !v.value.deleted).map(|(_, v)| v)
+    latest(relations, |r| r.deleted).as_collection(|_, relation| relation.clone())
 }
 
 /// Relations that tools state, other than the tracker's links to work: those are evidence.
@@ -175,29 +174,29 @@ pub fn install(cx: &mut Cx<'_>) {
     use EdgeKind::{AuthoredBy, Deploys, LinkedTo, PartOf, ReviewedBy};
     use EntityKind::{Commit, DeploymentEvent, Incident, PullRequest, Ticket};
 
-    let commits = cx.commits().flat_map(|(_, (v, _))| {
+    let commits = cx.commits().flat_map_ref(|_, (v, _)| {
         let c = &v.value;
         to_person((Commit, &c.sha), AuthoredBy, c.author, c.committed_at)
     });
-    let pulls = cx.pull_requests().flat_map(|(_, v)| {
+    let pulls = cx.pull_requests().flat_map_ref(|_, v| {
         let p = &v.value;
         to_person((PullRequest, &p.pull_request), AuthoredBy, p.author, p.created_at)
     });
-    let reviews = cx.reviews().flat_map(|(_, v)| {
+    let reviews = cx.reviews().flat_map_ref(|_, v| {
         let r = &v.value;
         to_person((PullRequest, &r.pull_request), ReviewedBy, r.reviewer, r.submitted_at)
     });
-    let deployed = cx.deployments().map(|(_, v)| {
+    let deployed = cx.deployments().as_collection(|_, v| {
         let d = &v.value;
         ((DeploymentEvent, d.deployment.clone(), Deploys, Commit, d.sha.clone()), d.created_at)
     });
-    let parents = cx.tickets().flat_map(|(_, v)| {
+    let parents = cx.tickets().flat_map_ref(|_, v| {
         let t = &v.value;
         t.parent_key
             .as_ref()
             .map(|parent| ((Ticket, t.ticket_key.clone(), PartOf, Ticket, parent.clone()), t.created_at))
     });
-    let incidents = cx.incidents().flat_map(|(_, v)| {
+    let incidents = cx.incidents().flat_map_ref(|_, v| {
         let i = &v.value;
         i.ticket_key
             .as_ref()
@@ -205,9 +204,9 @@ pub fn install(cx: &mut Cx<'_>) {
     });
     let (relations, traces) = (stated(cx), traced(cx));
     let certain = commits.concatenate([pulls, reviews, deployed, parents, incidents, relations, traces]);
-    let links = cx.links().filter(|(_, l)| l.confidence_bps >= ASSERTED_BPS).map(|(_, l)| {
-        let (band, since) = (l.band(), Some(l.stated_at));
-        row((l.artifact_kind, l.artifact_id, LinkedTo, Ticket, l.ticket_key), band, since)
+    let links = cx.links().flat_map_ref(|_, l| {
+        let ends = || (l.artifact_kind, l.artifact_id.clone(), LinkedTo, Ticket, l.ticket_key.clone());
+        l.is_asserted().then(|| row(ends(), l.band(), Some(l.stated_at)))
     });
     let rows = certain
         .map(|(ends, since)| (id_of(&ends), (since.is_none(), since, ends)))

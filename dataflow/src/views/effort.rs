@@ -120,9 +120,7 @@ fn by_identity<'s>(cx: &mut Cx<'s>) -> Coll<'s, (PersonId, Deed)> {
     // Few accounts go by another id, or by none: only their activity is looked at twice.
     let by_person = cx.activity_by_person();
     let all = by_person.clone().as_collection(|person, deed| (*person, deed.clone()));
-    let others = by_person.join_core(cx.aliases().arrange_by_key_named("Aliases"), |person, deed, identity| {
-        [(*person, *identity, deed.clone())]
-    });
+    let others = by_person.join_core(cx.aliases(), |person, deed, identity| [(*person, *identity, deed.clone())]);
     let gone = others.clone().map(|(person, _, deed)| (person, deed)).negate();
     all.concat(gone).concat(others.flat_map(|(_, identity, deed)| identity.map(|identity| (identity, deed))))
 }

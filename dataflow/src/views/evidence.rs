@@ -21,7 +21,7 @@ use flowsync_schemas::{
 
 use crate::{
     cx::Cx,
-    ops::{ByKey, Coll, Version, distinct, id, latest, left_join},
+    ops::{Arranged, Coll, Version, distinct, id, latest, left_join},
     unstated,
 };
 
@@ -180,7 +180,7 @@ pub fn in_force<'s>(reports: Coll<'s, Renamed>) -> Coll<'s, Report> {
         let r = &v.value;
         ((r.person, written, r.artifact_kind, r.artifact_id.clone()), v)
     });
-    latest(keyed).map(|(_, v)| v)
+    latest(keyed, |_| false).as_collection(|_, report| report.clone())
 }
 
 /// Reports in force.
@@ -204,18 +204,19 @@ fn keyed(kind: EvidenceKind, (signal, at, artifact, artifact_id, project, ticket
 
 /// Keys found in artifacts whose version still holds, in known projects; numbers, of tickets that there are.
 fn mentions<'s>(cx: &mut Cx<'s>) -> Coll<'s, (Key, Statement)> {
-    let of_pull_requests = cx.pull_requests().map(|(artifact, v)| (artifact, v.signal));
-    let of_commits = cx.commits().flat_map(|(c, (_, signals))| signals.into_iter().map(move |s| (c, s)));
-    let holding = of_pull_requests.concat(of_commits);
+    let mentions = cx.facts.mentions.clone();
+    let said = mentions
+        .map(|v| (id(v.value.artifact_kind, &v.value.artifact_id), (v.signal, v.at, v.value)))
+        .arrange_by_key_named("Mentions");
+    let of_pull_requests =
+        said.clone().join_core(cx.pull_requests(), |_, said, v| (said.0 == v.signal).then(|| said.clone()));
+    let of_commits = said
+        .join_core(cx.commits(), |_, said, (_, signals)| signals.binary_search(&said.0).is_ok().then(|| said.clone()));
+    let held = of_pull_requests
+        .concat(of_commits)
+        .map(|(signal, at, m)| (id(EntityKind::Ticket, &m.ticket_key), (signal, at, m)));
     let projects = cx.known_projects();
-    let tickets = cx.tickets().map(|(ticket, _)| ticket);
-    let held = cx
-        .facts
-        .mentions
-        .clone()
-        .map(|v| ((id(v.value.artifact_kind, &v.value.artifact_id), v.signal), (v.at, v.value)))
-        .semijoin(holding)
-        .map(|((_, signal), (at, m))| (id(EntityKind::Ticket, &m.ticket_key), (signal, at, m)));
+    let tickets = cx.tickets().as_collection(|ticket, _| *ticket);
     let by_number = |m: &MentionFact| matches!(m.kind, EvidenceKind::NumberKey | EvidenceKind::ClosingKey);
     let numbers = held.clone().filter(move |(_, (_, _, m))| by_number(m)).semijoin(tickets).map(|(_, said)| said);
     let keys = held.filter(move |(_, (_, _, m))| !by_number(m));
@@ -237,7 +238,7 @@ fn mentions<'s>(cx: &mut Cx<'s>) -> Coll<'s, (Key, Statement)> {
 
 /// Projects that have a ticket, or that a setting names.
 pub fn known_projects<'s>(cx: &mut Cx<'s>) -> Coll<'s, EntityId> {
-    let tracked = cx.tickets().map(|(_, v)| EntityId::of_project(&v.value.project));
+    let tracked = cx.tickets().as_collection(|_, v| EntityId::of_project(&v.value.project));
     let set = cx.settings().flat_map(|((name, key), _)| (&*name == "project").then(|| EntityId::of_project(&key)));
     distinct(tracked.concat(set))
 }
@@ -369,10 +370,8 @@ pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, EvidenceRow> {
 pub type Pair = (EntityId, EntityId);
 
 /// The evidence by what it speaks of.
-pub fn by_pair<'s>(cx: &mut Cx<'s>) -> ByKey<'s, Pair, EvidenceRow> {
-    cx.evidence()
-        .map(|e| ((id(e.artifact_kind, &e.artifact_id), id(EntityKind::Ticket, &e.ticket_key)), e))
-        .arrange_by_key_named("EvidenceByPair")
+pub fn by_artifact<'s>(cx: &mut Cx<'s>) -> Arranged<'s, EntityId, EvidenceRow> {
+    cx.evidence().map(|e| (id(e.artifact_kind, &e.artifact_id), e)).arrange_by_key_named("EvidenceByArtifact")
 }
 
 /// Installs the view.

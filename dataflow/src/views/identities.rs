@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cx::Cx,
-    ops::{Coll, distinct, sums},
+    ops::{Arranged, Coll, distinct, sums},
     views::identity_evidence::Pair,
 };
 
@@ -178,14 +178,14 @@ pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, IdentityRow> {
         })
 }
 
-/// Who an account acts as, where that is not the account itself: the person behind it, or nobody where it is a bot.
-pub type Alias = (PersonId, Option<PersonId>);
+/// The person behind an account, or nobody where it is a bot.
+pub type Alias = Option<PersonId>;
 
-/// The accounts that act as somebody else, or as nobody: few do.
-pub fn aliases<'s>(cx: &mut Cx<'s>) -> Coll<'s, Alias> {
+/// Who an account acts as, where that is not the account itself: few act as somebody else, or as nobody.
+pub fn aliases<'s>(cx: &mut Cx<'s>) -> Arranged<'s, PersonId, Alias> {
     let bots = cx.bots().map(|bot| (bot, None));
     let merged = cx.identities().filter(|i| i.identity != i.person).map(|i| (i.person, Some(i.identity)));
-    bots.concat(merged)
+    bots.concat(merged).arrange_by_key_named("Aliases")
 }
 
 /// Installs the view.

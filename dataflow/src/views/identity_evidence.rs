@@ -200,7 +200,7 @@ pub fn statements<'s>(cx: &mut Cx<'s>) -> Coll<'s, Statement> {
         let reporter = fact.reporter;
         pair(fact.person, fact.other).map(|accounts| ((reporter, accounts), v))
     });
-    latest(keyed).map(|((_, accounts), v)| (accounts, IdentityFact::clone(&v.value)))
+    latest(keyed, |_| false).as_collection(|(_, accounts), v| (*accounts, IdentityFact::clone(&v.value)))
 }
 
 /// What is known of an account that no tool calls a bot.

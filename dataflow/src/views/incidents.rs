@@ -10,7 +10,7 @@ use flowsync_schemas::{
 
 use crate::{
     cx::Cx,
-    ops::{Coll, Version, id, latest},
+    ops::{Arranged, Version, id, latest},
 };
 
 /// The view.
@@ -34,7 +34,7 @@ pub static VIEW: ViewSpec = ViewSpec {
 };
 
 /// One incident.
-#[derive(Clone, Debug, PartialEq, Eq, Record)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Record)]
 pub struct IncidentRow {
     /// Native id; the ticket's key where a tracker holds the incident.
     pub incident: Text,
@@ -54,19 +54,16 @@ pub struct IncidentRow {
     pub signal: SignalId,
 }
 
-/// An incident by id.
-pub type Keyed = (EntityId, Version<Arc<IncidentFact>>);
-
 /// The latest undeleted versions.
-pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, Keyed> {
+pub fn define<'s>(cx: &mut Cx<'s>) -> Arranged<'s, EntityId, Version<Arc<IncidentFact>>> {
     let versions = cx.facts.incidents.clone().map(|v| (id(EntityKind::Incident, &v.value.incident), v));
-    latest(versions).filter(|(_, v)| !v.value.deleted)
+    latest(versions, |v| v.deleted)
 }
 
 /// Installs the view.
 pub fn install(cx: &mut Cx<'_>) {
-    let rows = cx.incidents().map(|(_, Version { signal, value, .. })| {
-        let i = Arc::unwrap_or_clone(value);
+    let rows = cx.incidents().as_collection(|_, v| {
+        let i = IncidentFact::clone(&v.value);
         IncidentRow {
             incident: i.incident,
             title: i.title,
@@ -75,7 +72,7 @@ pub fn install(cx: &mut Cx<'_>) {
             opened_at: i.opened_at,
             resolved_at: i.resolved_at,
             url: i.url,
-            signal,
+            signal: v.signal,
         }
     });
     cx.emit(&VIEW.table, rows);

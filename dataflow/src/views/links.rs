@@ -6,14 +6,23 @@
 //! asserted, and only then is anything built on it; from 20 % on it is suggested.
 
 use flowsync_schemas::{
-    Birth, EntityId, EntityKind, Micros, Record, TableSpec, Text, ViewSpec, fact::EvidenceKind, model::Band, words,
+    Birth, EntityId, EntityKind, Micros, Record, TableSpec, Text, ViewSpec,
+    fact::EvidenceKind,
+    model::{Band, Model},
+    words,
 };
 
 use crate::{
     cx::Cx,
-    ops::{Coll, reduce_shared},
-    views::{ASSERTED_BPS, SUGGESTED_BPS, evidence::EvidenceRow},
+    ops::{Arranged, reduce},
+    views::evidence::EvidenceRow,
 };
+
+/// Probability from which on a link is asserted, in basis points: at least as likely as not.
+const ASSERTED_BPS: i64 = 5_000;
+
+/// Probability from which on a link is worth a person's look, in basis points.
+const SUGGESTED_BPS: i64 = 2_000;
 
 /// The view.
 pub static VIEW: ViewSpec = ViewSpec {
@@ -124,47 +133,52 @@ pub struct LinkRow {
 }
 
 impl LinkRow {
+    /// Whether it is at least as likely as not.
+    pub fn is_asserted(&self) -> bool {
+        self.standing == Standing::Asserted
+    }
+
     /// The band.
     pub fn band(&self) -> Band {
         Band { confidence_bps: self.confidence_bps, low_bps: self.low_bps, high_bps: self.high_bps }
     }
 }
 
-/// A link by the id of its artifact.
-pub type Keyed = (EntityId, LinkRow);
+/// What the reasons for one link come to.
+fn link(model: &Model, reasons: &[(&EvidenceRow, isize)]) -> Option<LinkRow> {
+    let all = || reasons.iter().map(|(e, _)| *e);
+    let first = all().next()?;
+    let weight = all().map(|e| e.weight_millinats).sum();
+    let band = model.band(weight, all().map(|e| e.spread_millinats * e.spread_millinats).sum());
+    let manual = all().filter(|e| is_manual(e)).count();
+    Some(LinkRow {
+        artifact_kind: first.artifact_kind,
+        artifact_id: first.artifact_id.clone(),
+        ticket_key: first.ticket_key.clone(),
+        project: all().map(|e| &e.project).min().unwrap_or(&first.project).clone(),
+        confidence_bps: band.confidence_bps,
+        low_bps: band.low_bps,
+        high_bps: band.high_bps,
+        standing: Standing::of(band.confidence_bps),
+        evidence_count: reasons.len() as i64,
+        provenance: match manual {
+            0 if all().all(|e| e.kind.is_inferred()) => Provenance::Inferred,
+            0 => Provenance::Automated,
+            n if n == reasons.len() => Provenance::Manual,
+            _ => Provenance::Mixed,
+        },
+        stated_at: all().map(|e| e.at).min().unwrap_or(first.at),
+    })
+}
 
-/// The links.
-pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, Keyed> {
+/// The links, by artifact.
+pub fn define<'s>(cx: &mut Cx<'s>) -> Arranged<'s, EntityId, LinkRow> {
     let model = std::rc::Rc::clone(&cx.model);
-    let links = reduce_shared(cx.evidence_by_pair(), "Links", move |_, evidence, out| {
-        let all = || evidence.iter().map(|(e, _)| *e);
-        let Some(first) = all().next() else { return };
-        let band = model.band(
-            all().map(|e| e.weight_millinats).sum(),
-            all().map(|e| e.spread_millinats * e.spread_millinats).sum(),
-        );
-        let manual = all().filter(|e| is_manual(e)).count();
-        let link = LinkRow {
-            artifact_kind: first.artifact_kind,
-            artifact_id: first.artifact_id.clone(),
-            ticket_key: first.ticket_key.clone(),
-            project: all().map(|e| &e.project).min().unwrap_or(&first.project).clone(),
-            confidence_bps: band.confidence_bps,
-            low_bps: band.low_bps,
-            high_bps: band.high_bps,
-            standing: Standing::of(band.confidence_bps),
-            evidence_count: evidence.len() as i64,
-            provenance: match manual {
-                0 if all().all(|e| e.kind.is_inferred()) => Provenance::Inferred,
-                0 => Provenance::Automated,
-                n if n == evidence.len() => Provenance::Manual,
-                _ => Provenance::Mixed,
-            },
-            stated_at: all().map(|e| e.at).min().unwrap_or(first.at),
-        };
-        out.push((link, 1));
-    });
-    links.map(|((artifact, _), link)| (artifact, link))
+    reduce(cx.evidence_by_artifact(), "Links", move |_, evidence, out| {
+        // Rows come sorted: those of one ticket lie together.
+        let links = evidence.chunk_by(|(a, _), (b, _)| a.ticket_key == b.ticket_key);
+        out.extend(links.filter_map(|reasons| Some((link(&model, reasons)?, 1))));
+    })
 }
 
 /// Whether a person gives the reason.
@@ -174,6 +188,6 @@ pub fn is_manual(evidence: &EvidenceRow) -> bool {
 
 /// Installs the view.
 pub fn install(cx: &mut Cx<'_>) {
-    let rows = cx.links().map(|(_, link)| link);
+    let rows = cx.links().as_collection(|_, link| link.clone());
     cx.emit(&VIEW.table, rows);
 }

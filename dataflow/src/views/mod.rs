@@ -258,12 +258,6 @@ const GENERAL: &[(&str, &str)] = &[
     ),
 ];
 
-/// Probability from which on a link is asserted, in basis points: at least as likely as not.
-pub const ASSERTED_BPS: i64 = 5_000;
-
-/// Probability from which on a link is worth a person's look, in basis points.
-pub const SUGGESTED_BPS: i64 = 2_000;
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

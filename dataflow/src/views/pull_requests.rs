@@ -11,7 +11,7 @@ use flowsync_schemas::{
 
 use crate::{
     cx::Cx,
-    ops::{Coll, Version, id, latest},
+    ops::{Arranged, Version, id, latest},
 };
 
 /// The view.
@@ -36,7 +36,7 @@ pub static VIEW: ViewSpec = ViewSpec {
 };
 
 /// One pull request.
-#[derive(Clone, Debug, PartialEq, Eq, Record)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Record)]
 pub struct PullRequestRow {
     /// Native id, `owner/repo#number`.
     pub pull_request: Text,
@@ -83,19 +83,16 @@ pub struct PullRequestRow {
     pub signal: SignalId,
 }
 
-/// A pull request by id.
-pub type Keyed = (EntityId, Version<Arc<PullRequestFact>>);
-
 /// The latest undeleted versions.
-pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, Keyed> {
+pub fn define<'s>(cx: &mut Cx<'s>) -> Arranged<'s, EntityId, Version<Arc<PullRequestFact>>> {
     let versions = cx.facts.pull_requests.clone().map(|v| (id(EntityKind::PullRequest, &v.value.pull_request), v));
-    latest(versions).filter(|(_, v)| !v.value.deleted)
+    latest(versions, |v| v.deleted)
 }
 
 /// Installs the view.
 pub fn install(cx: &mut Cx<'_>) {
-    let rows = cx.pull_requests().map(|(_, Version { at, signal, value, .. })| {
-        let p = Arc::unwrap_or_clone(value);
+    let rows = cx.pull_requests().as_collection(|_, v| {
+        let p = PullRequestFact::clone(&v.value);
         PullRequestRow {
             pull_request: p.pull_request,
             repo: p.repo,
@@ -111,12 +108,12 @@ pub fn install(cx: &mut Cx<'_>) {
             created_at: p.created_at,
             merged_at: p.merged_at,
             closed_at: p.closed_at,
-            updated_at: at,
+            updated_at: v.at,
             added_lines: p.added_lines,
             deleted_lines: p.deleted_lines,
             changed_files: p.changed_files,
             url: p.url,
-            signal,
+            signal: v.signal,
         }
     });
     cx.emit(&VIEW.table, rows);

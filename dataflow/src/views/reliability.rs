@@ -11,9 +11,13 @@
 //! It is never an input of `evidence` or `links`: each verdict would rewrite every link of the kind. New weights come by
 //! calibration, as another model file. Keeps I3.
 
-use flowsync_schemas::{Birth, Record, TableSpec, ViewSpec, fact::EvidenceKind, model::Band};
+use flowsync_schemas::{Birth, EntityKind, Record, TableSpec, ViewSpec, fact::EvidenceKind, model::Band};
 
-use crate::{cx::Cx, ops::sums, views::links::is_manual};
+use crate::{
+    cx::Cx,
+    ops::{id, sums},
+    views::links::is_manual,
+};
 
 /// The view.
 pub static VIEW: ViewSpec = ViewSpec {
@@ -88,9 +92,13 @@ pub struct ReliabilityRow {
 pub fn install(cx: &mut Cx<'_>) {
     let decided = cx
         .tallies()
-        .flat_map(|(pair, [confirmed, rejected, ..])| (confirmed != rejected).then_some((pair, confirmed > rejected)));
-    let spoke = cx.evidence_by_pair().join_core(decided.arrange_by_key_named("Decided"), |_, e, so| {
-        (!is_manual(e) && !e.kind.is_inferred()).then_some((e.kind, *so))
+        .flat_map(|((artifact, ticket), [confirmed, rejected, ..])| {
+            (confirmed != rejected).then_some((artifact, (ticket, confirmed > rejected)))
+        })
+        .arrange_by_key_named("Decided");
+    let spoke = cx.evidence_by_artifact().join_core(decided, |_, e, (ticket, so)| {
+        let counts = !is_manual(e) && !e.kind.is_inferred() && id(EntityKind::Ticket, &e.ticket_key) == *ticket;
+        counts.then_some((e.kind, *so))
     });
     let model = std::rc::Rc::clone(&cx.model);
     let rows = sums(spoke.map(|(kind, so)| (kind, [so.into(), (!so).into(), 0, 0, 0]))).map(

@@ -94,7 +94,7 @@ pub fn verdicts<'s>(cx: &mut Cx<'s>) -> Coll<'s, Verdict> {
     });
     let by_person = left_join(said, cx.aliases())
         .flat_map(|(account, (pair, v), alias)| Some(((pair, alias.unwrap_or(Some(account))?), v)));
-    latest(by_person).map(|((pair, person), v)| (pair, (person, v.value)))
+    latest(by_person, |_| false).as_collection(|(pair, person), v| (*pair, (*person, v.value)))
 }
 
 /// A link, and how many people confirm and reject it.

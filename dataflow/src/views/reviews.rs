@@ -10,7 +10,7 @@ use flowsync_schemas::{
 
 use crate::{
     cx::Cx,
-    ops::{Coll, Version, id, latest},
+    ops::{Arranged, Version, id, latest},
 };
 
 /// The view.
@@ -34,7 +34,7 @@ pub static VIEW: ViewSpec = ViewSpec {
 };
 
 /// One review.
-#[derive(Clone, Debug, PartialEq, Eq, Record)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Record)]
 pub struct ReviewRow {
     /// Native id.
     pub review: Text,
@@ -50,26 +50,23 @@ pub struct ReviewRow {
     pub signal: SignalId,
 }
 
-/// A review by id.
-pub type Keyed = (EntityId, Version<Arc<ReviewFact>>);
-
 /// The latest undeleted versions.
-pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, Keyed> {
+pub fn define<'s>(cx: &mut Cx<'s>) -> Arranged<'s, EntityId, Version<Arc<ReviewFact>>> {
     let versions = cx.facts.reviews.clone().map(|v| (id(EntityKind::Review, &v.value.review), v));
-    latest(versions).filter(|(_, v)| !v.value.deleted)
+    latest(versions, |v| v.deleted)
 }
 
 /// Installs the view.
 pub fn install(cx: &mut Cx<'_>) {
-    let rows = cx.reviews().map(|(_, Version { signal, value, .. })| {
-        let r = Arc::unwrap_or_clone(value);
+    let rows = cx.reviews().as_collection(|_, v| {
+        let r = ReviewFact::clone(&v.value);
         ReviewRow {
             review: r.review,
             pull_request: r.pull_request,
             reviewer: r.reviewer,
             state: r.state,
             submitted_at: r.submitted_at,
-            signal,
+            signal: v.signal,
         }
     });
     cx.emit(&VIEW.table, rows);

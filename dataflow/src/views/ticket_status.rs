@@ -6,11 +6,9 @@
 //! says what its latest word says; a pull request's state and a person's report are words, a bare commit (`in_progress`)
 //! counts only where there is neither.
 
-use std::sync::Arc;
-
 use flowsync_schemas::{
     Birth, EntityId, EntityKind, Micros, PersonId, Record, TableSpec, Text, ViewSpec,
-    fact::{EvidenceKind, Progress, PullRequestState, TraceKind, Verb},
+    fact::{EvidenceKind, Progress, PullRequestState, TicketFact, TraceKind, Verb},
     model::Band,
 };
 use serde::{Deserialize, Serialize};
@@ -18,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cx::Cx,
     ops::{Coll, id, left_join},
-    views::{ASSERTED_BPS, evidence::project_of, links::LinkRow},
+    views::{evidence::project_of, links::LinkRow},
 };
 
 /// The view.
@@ -156,31 +154,28 @@ fn band3(band: Band) -> Band3 {
     (band.confidence_bps, band.low_bps, band.high_bps)
 }
 
-fn about(link: LinkRow, class: u8, at: Micros, progress: Progress) -> (EntityId, Word) {
+fn about(link: &LinkRow, class: u8, at: Micros, progress: Progress) -> (EntityId, Word) {
     let ticket = id(EntityKind::Ticket, &link.ticket_key);
     let band = band3(link.band());
     let kind = link.artifact_kind.word().into();
-    let LinkRow { artifact_id, project, ticket_key, .. } = link;
-    (ticket, Word { class, at, progress, band, kind, native: artifact_id, project, ticket_key })
+    let (native, project, ticket_key) = (link.artifact_id.clone(), link.project.clone(), link.ticket_key.clone());
+    (ticket, Word { class, at, progress, band, kind, native, project, ticket_key })
 }
 
 fn words<'s>(cx: &mut Cx<'s>) -> Coll<'s, (EntityId, Word)> {
-    let links = cx.links().filter(|(_, l)| l.confidence_bps >= ASSERTED_BPS).arrange_by_key_named("StatusLinks");
-    let pulls = cx
-        .pull_requests()
-        .flat_map(|(artifact, v)| {
-            let p = &v.value;
-            match p.state {
-                PullRequestState::Merged => Some((artifact, (p.merged_at.unwrap_or(v.at), Progress::Done))),
-                PullRequestState::Open => Some((artifact, (p.created_at.unwrap_or(v.at), Progress::InProgress))),
-                PullRequestState::Closed => None,
-            }
-        })
-        .join_core(links.clone(), |_, (at, progress), link| [about(link.clone(), 1, *at, *progress)]);
-    let commits = cx
-        .commits()
-        .map(|(artifact, (v, _))| (artifact, v.value.committed_at))
-        .join_core(links, |_, at, link| [about(link.clone(), 0, at.unwrap_or(link.stated_at), Progress::InProgress)]);
+    let pulls = cx.pull_requests().join_core(cx.links(), |_, v, link| {
+        let p = &v.value;
+        let (at, progress) = match p.state {
+            PullRequestState::Merged => (p.merged_at.unwrap_or(v.at), Progress::Done),
+            PullRequestState::Open => (p.created_at.unwrap_or(v.at), Progress::InProgress),
+            PullRequestState::Closed => return None,
+        };
+        link.is_asserted().then(|| about(link, 1, at, progress))
+    });
+    let commits = cx.commits().join_core(cx.links(), |_, (v, _), link| {
+        let at = v.value.committed_at.unwrap_or(link.stated_at);
+        link.is_asserted().then(|| about(link, 0, at, Progress::InProgress))
+    });
     let weight = cx.model.weight(EvidenceKind::ManualReport);
     let band = band3(cx.model.band(weight.weight, weight.spread * weight.spread));
     let reports = cx.counting_reports().flat_map(move |v| {
@@ -282,9 +277,9 @@ fn row(tracker: Option<&Tracker>, word: Option<&Word>) -> Option<TicketStatusRow
 /// The status of every ticket.
 pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, TicketStatusRow> {
     let evidence = words(cx).map(|(ticket, word)| (ticket, Side::Evidence(word)));
-    let tracker = cx.tickets().map(|(ticket, v)| {
-        let t = Arc::unwrap_or_clone(v.value);
-        (ticket, Side::Tracker((t.ticket_key, t.project, t.title, t.status, t.progress)))
+    let tracker = cx.tickets().as_collection(|ticket, v| {
+        let t = TicketFact::clone(&v.value);
+        (*ticket, Side::Tracker((t.ticket_key, t.project, t.title, t.status, t.progress)))
     });
     evidence
         .concat(tracker)

@@ -3,16 +3,17 @@
 //! Grain: one row a ticket. Key: `ticket_key`. Inputs: ticket facts of every tracker. A ticket that its tracker deleted or
 //! moved away is gone. Keeps I3: the latest version holds, by the tracker's clock, then by signal id.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use flowsync_schemas::{
     Birth, EntityId, EntityKind, Micros, PersonId, Record, SignalId, TableSpec, Text, ViewSpec,
     fact::{Progress, TicketFact},
 };
+use serde::{Deserialize, Serialize};
 
 use crate::{
     cx::Cx,
-    ops::{Coll, Version, distinct, id, latest},
+    ops::{Arranged, Version, id, latest, reduce},
 };
 
 /// The view.
@@ -37,7 +38,7 @@ pub static VIEW: ViewSpec = ViewSpec {
 };
 
 /// One ticket.
-#[derive(Clone, Debug, PartialEq, Eq, Record)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Record)]
 pub struct TicketRow {
     /// Key, such as `SHOP-12` or `owner/repo#12`.
     pub ticket_key: Text,
@@ -76,39 +77,63 @@ pub struct TicketRow {
     pub signal: SignalId,
 }
 
-/// A ticket by id.
-pub type Keyed = (EntityId, Version<Arc<TicketFact>>);
-
 /// The latest undeleted versions.
-pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, Keyed> {
+pub fn define<'s>(cx: &mut Cx<'s>) -> Arranged<'s, EntityId, Version<Arc<TicketFact>>> {
     let versions = cx.facts.tickets.clone().map(|v| (id(EntityKind::Ticket, &v.value.ticket_key), v));
-    latest(versions).filter(|(_, v)| !v.value.deleted)
+    latest(versions, |v| v.deleted)
 }
 
-/// A name that a ticket had before, or its tracker's own id, and the project and key that it has now.
-pub type Name = (EntityId, (Text, Text));
+/// The project and key that a ticket has now.
+pub type Named = (Text, Text);
 
-/// The names that lead to another key: a ticket that moved keeps its tracker's id, and so what was said of its old key
-/// stays with it. A key that some ticket has now is its own.
-pub fn names<'s>(cx: &mut Cx<'s>) -> Coll<'s, Name> {
+/// What a tracker calls a ticket: project, key, the tracker's own id.
+type Calls = (Text, Text, Text);
+
+/// What a name is to one of the tickets that ever had it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+enum Use {
+    /// It was its name last in this version; now the ticket is called otherwise.
+    Former(Version<Named>),
+    /// It is its key.
+    Current,
+}
+
+/// Names that tickets had before, and their trackers' own ids, where they lead to another key. A ticket that moved keeps its
+/// tracker's id, and so what was said of its old key stays with it. A key that some ticket has now is its own.
+pub fn names<'s>(cx: &mut Cx<'s>) -> Arranged<'s, EntityId, Named> {
     let versions = cx.facts.tickets.clone().flat_map(|v| {
         let native = v.value.native_id.clone()?;
         let tracked = EntityId::of_parts("tracker id", &[&native]);
         Some((tracked, v.map(|t| (t.project.clone(), t.ticket_key.clone(), native))))
     });
-    let current = latest(versions.clone()).map(|(tracked, v)| (tracked, (v.value.0, v.value.1)));
-    let used = versions.flat_map(|(tracked, v)| {
-        let names = [id(EntityKind::Ticket, &v.value.1), id(EntityKind::Ticket, &v.value.2)];
-        names.map(|name| (name, v.clone().map(|_| tracked)))
+    let uses = versions.reduce_named("NamesOfTicket", |_, versions: &[(&Version<Calls>, isize)], out| {
+        // Versions sort by age.
+        let Some((last, _)) = versions.last() else { return };
+        let (project, current, _) = &last.value;
+        let mut former = BTreeMap::new();
+        for (version, _) in versions {
+            let (_, key, native) = &version.value;
+            for name in [key, native] {
+                former.insert(name, version);
+            }
+        }
+        former.remove(current);
+        let named = |v: &Version<Calls>| v.clone().map(|_| (project.clone(), current.clone()));
+        let former = former.into_iter().map(|(name, v)| (id(EntityKind::Ticket, name), Use::Former(named(v))));
+        out.extend(former.chain([(id(EntityKind::Ticket, current), Use::Current)]).map(|used| (used, 1)));
     });
-    let held = distinct(current.clone().map(|(_, (_, key))| id(EntityKind::Ticket, &key)));
-    latest(used).map(|(name, v)| (v.value, name)).join(current).map(|(_, named)| named).antijoin(held)
+    reduce(uses.map(|(_, used)| used).arrange_by_key_named("NamesInUse"), "TicketNames", |_, uses, out| {
+        // Who has it now comes last, before that who had it last.
+        if let Some((Use::Former(version), _)) = uses.last() {
+            out.push((version.value.clone(), 1));
+        }
+    })
 }
 
 /// Installs the view.
 pub fn install(cx: &mut Cx<'_>) {
-    let rows = cx.tickets().map(|(_, Version { at, signal, value, .. })| {
-        let t = Arc::unwrap_or_clone(value);
+    let rows = cx.tickets().as_collection(|_, v| {
+        let t = TicketFact::clone(&v.value);
         TicketRow {
             ticket_key: t.ticket_key,
             project: t.project,
@@ -124,9 +149,9 @@ pub fn install(cx: &mut Cx<'_>) {
             estimate_secs: t.estimate_secs,
             created_at: t.created_at,
             resolved_at: t.resolved_at,
-            updated_at: at,
+            updated_at: v.at,
             url: t.url,
-            signal,
+            signal: v.signal,
         }
     });
     cx.emit(&VIEW.table, rows);

@@ -8,7 +8,7 @@ use flowsync_schemas::{
         IdentityFact, IncidentFact, MentionFact, Progress, PullRequestFact, PullRequestState, RelationFact, ReportFact,
         ReviewFact, RunState, SettingFact, TicketFact, TraceFact, TraceKind, Verb,
     },
-    model::{Bins, Model, Unstated},
+    model::{Bins, Features, Model, Unstated},
 };
 use proptest::prelude::*;
 
@@ -66,17 +66,17 @@ fn model() -> Model {
         weight: weight.to_vec(),
         spread: weight.iter().map(|w| w.abs() / 5).collect(),
     };
-    let features = [
-        (Feature::Cover, bins(&[300, 800], &[-700, 300, 2_100])),
-        (Feature::Shared, bins(&[1_500, 4_000], &[0, 400, 900])),
-        (Feature::File, bins(&[1], &[0, 800])),
-        (Feature::Age, bins(&[0, 24, 72], &[-600, 900, 300, 0])),
-        (Feature::Done, bins(&[1], &[0, -900])),
-        (Feature::Owner, bins(&[1, 2, 3, 4, 5], &[-200, 0, 100, 700, 1_900, 1_500])),
-        (Feature::Tag, bins(&[1], &[0, -1_300])),
-        (Feature::Length, bins(&[2], &[0, -150])),
-        (Feature::Pull, bins(&[1], &[0, 250])),
-    ];
+    let features = Features::new(|feature| match feature {
+        Feature::Cover => bins(&[300, 800], &[-700, 300, 2_100]),
+        Feature::Shared => bins(&[1_500, 4_000], &[0, 400, 900]),
+        Feature::File => bins(&[1], &[0, 800]),
+        Feature::Age => bins(&[0, 24, 72], &[-600, 900, 300, 0]),
+        Feature::Done => bins(&[1], &[0, -900]),
+        Feature::Owner => bins(&[1, 2, 3, 4, 5], &[-200, 0, 100, 700, 1_900, 1_500]),
+        Feature::Tag => bins(&[1], &[0, -1_300]),
+        Feature::Length => bins(&[2], &[0, -150]),
+        Feature::Pull => bins(&[1], &[0, 250]),
+    });
     let known = [("basket", 1_700), ("checkout", 1_100), ("coupon", 2_300), ("price", 2_300)];
     let mut model = Model::shipped();
     model.unstated = Some(Unstated {
@@ -84,7 +84,7 @@ fn model() -> Model {
         prior_millinats: -1_400,
         unknown_word: 3_100,
         no_ticket: vec!["minor".into()],
-        features: features.into_iter().map(|(f, bins)| (f.word().into(), bins)).collect(),
+        features,
         words: known.into_iter().map(|(word, idf)| (word.into(), idf)).collect(),
     });
     model

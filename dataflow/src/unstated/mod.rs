@@ -1,0 +1,512 @@
+//! Which ticket could a change belong to that names none?
+//!
+//! ```text
+//!  changes that nothing links ─► their rarest words, their author ─┐
+//!                                                                  ├─► pairs ─► bins ─► at most 8 ─► softmax with "none"
+//!  tickets ─► words of titles, assignee and reporter ──────────────┘
+//! ```
+//!
+//! A change is a pull request, or a commit that is no merge and part of no pull request. As soon as something states a link,
+//! nothing is inferred of it any more. Candidates are found through an inverted index, never by a cross product, and
+//! everything is bounded (I9): a change looks up at most [`KNOWN_WORDS`] + [`UNKNOWN_WORDS`] + [`FILE_WORDS`] words in at
+//! most four spans of time, a key that leads to more than [`TICKETS_MAX`] tickets leads to none, and [`CANDIDATES`] are kept.
+//! What is built on a change costs as much as the change, however long the history.
+//!
+//! How rare a word is comes from the model and not from the tickets that are there, so that a new ticket does not move every
+//! score. The kept candidates compete with each other and with *none* ([`choice`]); the oracle is [`HELPERS`] (I5). See ADR 9.
+
+mod choice;
+mod oracle;
+
+use std::{cmp::Reverse, collections::BTreeSet, hash::Hash, rc::Rc, sync::Arc};
+
+use differential_dataflow::{Hashable, operators::CountTotal};
+use flowsync_schemas::{
+    EntityId, EntityKind, Micros, PersonId, SignalId, Text,
+    fact::{CommitFact, EvidenceKind, Feature, PullRequestFact},
+    model::{Model, Unstated},
+};
+use serde::{Deserialize, Serialize};
+
+use self::choice::compete;
+pub use self::oracle::HELPERS;
+
+use crate::{
+    cx::Cx,
+    ops::{Coll, distinct, id, left_join},
+    views::evidence::EvidenceRow,
+};
+
+/// Words of a change that the model knows and that are looked up, the rarest first.
+pub const KNOWN_WORDS: usize = 12;
+/// Words of a change that the model does not know and that are looked up, the longest first.
+pub const UNKNOWN_WORDS: usize = 8;
+/// Names of touched files that are looked up, the rarest first.
+pub const FILE_WORDS: usize = 4;
+/// Tickets of one span that a word or a person may lead to.
+pub const TICKETS_MAX: i64 = 24;
+/// Names of files of a pull request that are looked at.
+const WORDS_MAX: usize = 96;
+/// Candidates of a change that are kept.
+pub const CANDIDATES: usize = 8;
+
+/// Half a year: tickets are looked up by word and the span in which they were created.
+const SPAN_HOURS: i64 = 4_383;
+/// Whole spans before that of the work.
+const SPANS_BACK: i64 = 2;
+/// Tickets of the author are looked up in the span of the work and the one before.
+const OWN_HOURS: i64 = 45 * 24;
+/// How much younger than the work a ticket may be.
+pub(crate) const AHEAD_HOURS: i64 = 14 * 24;
+/// A word by its hash, and its information; lists of them are sorted.
+type Word = (u64, i64);
+
+/// A change, as it is compared with tickets.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Change {
+    /// Its id; first, so that comparing two changes ends there.
+    pub id: EntityId,
+    /// Commit or PullRequest.
+    pub kind: EntityKind,
+    /// Native id.
+    pub native: Text,
+    /// The signal that tells of it.
+    pub signal: SignalId,
+    /// When the work was done, or offered.
+    pub worked_at: Micros,
+    /// The author's accounts, and those that may be the author's; sorted.
+    people: Vec<PersonId>,
+    words: Vec<Word>,
+    files: Vec<Word>,
+    looked_up: Vec<u64>,
+    tagged: bool,
+}
+
+/// A ticket, as changes are compared with it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Ticket {
+    /// Its id; first, so that comparing two tickets ends there.
+    pub id: EntityId,
+    /// Its key.
+    pub key: Text,
+    project: Text,
+    words: Vec<Word>,
+    /// Information of all words.
+    information: i64,
+    assignee: Option<PersonId>,
+    reporter: Option<PersonId>,
+    created_hour: i64,
+    resolved_hour: Option<i64>,
+}
+
+/// A candidate: its rank (the highest first), the ticket, the bin of each feature, and whose candidate it is.
+type Candidate = (Reverse<i64>, Text, Arc<Ticket>, Binned, Arc<Change>);
+
+/// The bin of each feature, in the order of [`Feature::ALL`].
+pub type Binned = [u8; FEATURES];
+
+const FEATURES: usize = Feature::ALL.len();
+
+/// What a change is read from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+enum Work {
+    Pull(Arc<PullRequestFact>),
+    Commit(Arc<CommitFact>),
+}
+
+/// A change before anything is read from it, by its id.
+type Raw = (EntityId, (Micros, SignalId, Work));
+
+/// Hours since 1970.
+pub(crate) fn hour(time: Micros) -> i64 {
+    time.0.div_euclid(3_600_000_000)
+}
+
+/// Changes outside `linked`.
+fn raw_changes<'s>(cx: &mut Cx<'s>, linked: Coll<'s, EntityId>) -> Coll<'s, Raw> {
+    let pulls = cx.pull_requests().as_collection(|id, v| {
+        let worked_at = v.value.created_at.unwrap_or(v.at);
+        (*id, (worked_at, v.signal, Work::Pull(v.value.clone())))
+    });
+    let commits = cx.commits().flat_map_ref(|id, (v, _)| {
+        let merge = v.value.parent_count.is_some_and(|n| n > 1);
+        let worked_at = v.value.authored_at.unwrap_or(v.at);
+        (!merge).then(|| (*id, (worked_at, v.signal, Work::Commit(v.value.clone()))))
+    });
+    pulls.concat(commits).antijoin(linked)
+}
+
+/// A change before it is compared: what calibration knows of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct Decided {
+    pub id: EntityId,
+    pub kind: EntityKind,
+    pub words: Text,
+    /// When the work was done, and when its outcome was known: merged, closed, committed. Hours since 1970.
+    pub worked: i64,
+    pub decided: i64,
+}
+
+/// The decided ones of all changes outside `linked`.
+pub(crate) fn works<'s>(cx: &mut Cx<'s>, linked: Coll<'s, EntityId>) -> Coll<'s, Decided> {
+    raw_changes(cx, linked).flat_map(|(id, (worked_at, _, work))| {
+        let (kind, words, decided_at) = match &work {
+            Work::Pull(p) => (EntityKind::PullRequest, &p.words, p.merged_at.or(p.closed_at)?),
+            Work::Commit(c) => (EntityKind::Commit, &c.words, c.committed_at.unwrap_or(worked_at)),
+        };
+        let (worked, decided) = (hour(worked_at), hour(decided_at.max(worked_at)));
+        Some(Decided { id, kind, words: words.clone(), worked, decided })
+    })
+}
+
+/// Names of the files that the commits of these pull requests touch.
+fn files_of_pulls<'s>(cx: &mut Cx<'s>, raw: Coll<'s, Raw>) -> Coll<'s, (EntityId, Text)> {
+    let pulls = raw.flat_map(|(id, (_, _, work))| matches!(work, Work::Pull(_)).then_some(id));
+    let parts = cx.parts().map(|(commit, _, pull)| (id(EntityKind::PullRequest, &pull), commit)).semijoin(pulls);
+    parts
+        .map(|(pull, commit)| (commit, pull))
+        .arrange_by_key_named("PartsOfUnstated")
+        .join_core(cx.commit_versions(), |_, pull, version| {
+            let told = !version.value.deleted && !version.value.file_words.is_empty();
+            told.then(|| (*pull, version.value.file_words.clone()))
+        })
+        .reduce_named("FilesOfPulls", |_, files, out| {
+            let words: BTreeSet<&str> = files.iter().flat_map(|(words, _)| words.split(' ')).collect();
+            let words: Vec<&str> = words.into_iter().take(WORDS_MAX).collect();
+            out.push((Text::from(words.join(" ")), 1));
+        })
+}
+
+/// The words of a text, each with what the model tells of it; and what the model knows of, apart.
+fn words<'a>(model: &Unstated, text: &'a str) -> impl Iterator<Item = (&'a str, i64, bool)> {
+    text.split(' ').filter(|w| !w.is_empty() && !w.ends_with(':')).map(move |word| {
+        let known = model.words.get(word);
+        (word, known.copied().unwrap_or(model.unknown_word), known.is_some())
+    })
+}
+
+fn hashed<'a>(words: impl Iterator<Item = (&'a str, i64, bool)>) -> Vec<Word> {
+    let mut all: Vec<Word> = words.map(|(word, idf, _)| (word.hashed(), idf)).collect();
+    all.sort_unstable();
+    all
+}
+
+/// The hashes of the rarest words; of equally rare ones, the longest.
+fn rarest<'a>(words: impl Iterator<Item = (&'a str, i64, bool)>, n: usize) -> impl Iterator<Item = u64> {
+    let mut all: Vec<_> = words.map(|(word, idf, _)| (Reverse(idf), Reverse(word.chars().count()), word)).collect();
+    all.sort_unstable();
+    all.truncate(n);
+    all.into_iter().map(|(.., word)| word.hashed())
+}
+
+fn change(
+    model: &Unstated,
+    id: EntityId,
+    (worked_at, signal, work): (Micros, SignalId, Work),
+    files: Option<Text>,
+    people: Vec<PersonId>,
+) -> Change {
+    let (kind, native, text, files) = match &work {
+        Work::Pull(p) => (EntityKind::PullRequest, &p.pull_request, &p.words, files.as_deref().unwrap_or_default()),
+        Work::Commit(c) => (EntityKind::Commit, &c.sha, &c.words, &*c.file_words),
+    };
+    let known = words(model, text).filter(|w| w.2);
+    let unknown = words(model, text).filter(|w| !w.2);
+    let named = words(model, files).filter(|w| w.2);
+    let mut looked_up: Vec<u64> =
+        rarest(known, KNOWN_WORDS).chain(rarest(unknown, UNKNOWN_WORDS)).chain(rarest(named, FILE_WORDS)).collect();
+    looked_up.sort_unstable();
+    looked_up.dedup();
+    let tag = |word: &str| word.strip_suffix(':').is_some_and(|tag| model.no_ticket.iter().any(|t| t == tag));
+    Change {
+        id,
+        kind,
+        native: native.clone(),
+        signal,
+        worked_at,
+        people,
+        words: hashed(words(model, text)),
+        files: hashed(words(model, files)),
+        looked_up,
+        tagged: text.split(' ').any(tag),
+    }
+}
+
+/// A key of the index: a word or a person, in a span of time.
+fn key(sort: &str, what: impl Hash, span: i64) -> u64 {
+    (sort, what, span).hashed()
+}
+
+fn spans(from_hour: i64, to_hour: i64, length: i64) -> impl Iterator<Item = i64> {
+    from_hour.div_euclid(length)..=to_hour.div_euclid(length)
+}
+
+impl Change {
+    fn hour(&self) -> i64 {
+        hour(self.worked_at)
+    }
+
+    /// The keys under which its candidates are.
+    fn keys(&self) -> Vec<u64> {
+        let (hour, ahead) = (self.hour(), self.hour() + AHEAD_HOURS);
+        let by_word = spans(hour - SPANS_BACK * SPAN_HOURS, ahead, SPAN_HOURS)
+            .flat_map(|span| self.looked_up.iter().map(move |word| key("word", word, span)));
+        let own = self
+            .people
+            .iter()
+            .flat_map(|person| spans(hour - OWN_HOURS, ahead, OWN_HOURS).map(move |span| key("person", person, span)));
+        by_word.chain(own).collect()
+    }
+
+    /// What it has in common with a ticket, where the ticket is not too young.
+    fn compare(self: &Arc<Self>, ticket: &Arc<Ticket>, model: &Unstated) -> Option<Candidate> {
+        let age = self.hour() - ticket.created_hour;
+        if age < -AHEAD_HOURS {
+            return None;
+        }
+        let shared: i64 = common(&self.words, &ticket.words).sum();
+        let file = common(&self.files, &ticket.words).max().unwrap_or(0);
+        let mine = |person: Option<PersonId>| person.is_some_and(|p| self.people.binary_search(&p).is_ok());
+        let owner = match (mine(ticket.assignee), mine(ticket.reporter), ticket.assignee) {
+            (true, true, _) => 5,
+            (true, false, _) => 4,
+            (false, true, None) => 3,
+            (false, true, Some(_)) => 2,
+            (false, false, None) => 1,
+            (false, false, Some(_)) => 0,
+        };
+        let share = |of: i64| (of * shared).checked_div(ticket.information).unwrap_or(0);
+        let values = |feature| match feature {
+            Feature::Cover => share(1_000),
+            Feature::Shared => shared,
+            Feature::File => file,
+            Feature::Age => age,
+            Feature::Done => ticket.resolved_hour.map_or(0, |resolved| (self.hour() - resolved).max(0)),
+            Feature::Owner => owner,
+            Feature::Tag => i64::from(self.tagged),
+            Feature::Length => self.words.len() as i64,
+            Feature::Pull => i64::from(self.kind == EntityKind::PullRequest),
+        };
+        let recent = match age {
+            ..168 => 1_500,
+            168..720 => 1_000,
+            720..2_880 => 500,
+            _ => 0,
+        };
+        let rough = 10 * share(500)
+            + shared / 8
+            + if file > 0 { 1_000 } else { 0 }
+            + recent
+            + if owner >= 4 { 1_500 } else { 0 };
+        let mut bins = [0; FEATURES];
+        for (bin, feature) in bins.iter_mut().zip(Feature::ALL) {
+            *bin = model.features[*feature].of(values(*feature)) as u8;
+        }
+        Some((Reverse(rough), ticket.key.clone(), ticket.clone(), bins, self.clone()))
+    }
+}
+
+/// Information of the words that both lists have.
+fn common<'a>(a: &'a [Word], b: &'a [Word]) -> impl Iterator<Item = i64> + 'a {
+    let mut rest = a;
+    b.iter().filter_map(move |(word, idf)| {
+        let at = rest.partition_point(|(other, _)| other < word);
+        rest = &rest[at..];
+        rest.first().is_some_and(|(other, _)| other == word).then_some(*idf)
+    })
+}
+
+/// Tickets under the keys that lead to them, where these do not lead to too many.
+fn postings<'s>(cx: &mut Cx<'s>, model: &Rc<Unstated>) -> Coll<'s, (u64, Arc<Ticket>)> {
+    let model = Rc::clone(model);
+    let tickets = cx.tickets().flat_map_ref(move |id, v| {
+        let t = &v.value;
+        let created_hour = hour(t.created_at?);
+        let words = hashed(words(&model, &t.words));
+        let ticket = Ticket {
+            id: *id,
+            key: t.ticket_key.clone(),
+            project: t.project.clone(),
+            information: words.iter().map(|w| w.1).sum(),
+            words,
+            assignee: t.assignee,
+            reporter: t.reporter,
+            created_hour,
+            resolved_hour: t.resolved_at.map(hour),
+        };
+        Some(Arc::new(ticket))
+    });
+    // Most new versions change nothing that is looked at here.
+    let posted = tickets.consolidate_stream().flat_map(|ticket| {
+        let (span, own) = (ticket.created_hour.div_euclid(SPAN_HOURS), ticket.created_hour.div_euclid(OWN_HOURS));
+        let persons: BTreeSet<_> = [ticket.assignee, ticket.reporter].into_iter().flatten().collect();
+        let persons = persons.into_iter().map(|person| key("person", person, own));
+        let keys: Vec<u64> = ticket.words.iter().map(|(word, _)| key("word", word, span)).chain(persons).collect();
+        keys.into_iter().map(move |key| (key, ticket.clone()))
+    });
+    let crowded =
+        posted.clone().map(|(key, _)| key).count_total().flat_map(|(key, n)| (n as i64 > TICKETS_MAX).then_some(key));
+    posted.antijoin(crowded)
+}
+
+/// A change, and the candidates that are kept for it, the likeliest first.
+pub type Kept = (Arc<Change>, Vec<(Arc<Ticket>, Binned)>);
+
+/// Changes outside `linked` that have candidates.
+pub fn candidates<'s>(cx: &mut Cx<'s>, model: &Rc<Unstated>, linked: Coll<'s, EntityId>) -> Coll<'s, Kept> {
+    let raw = raw_changes(cx, linked);
+    let files = files_of_pulls(cx, raw.clone());
+    let authored = left_join(raw, files).map(|(id, work, files)| {
+        let author = match &work.2 {
+            Work::Pull(p) => p.author,
+            Work::Commit(c) => c.author,
+        };
+        (author, (id, work, files))
+    });
+    let kin = cx.kin().map(|(person, others)| (Some(person), others));
+    let read = Rc::clone(model);
+    let changes = left_join(authored, kin).map(move |(author, (id, work, files), kin)| {
+        let mut people: Vec<_> = kin.into_iter().flatten().chain(author).collect();
+        people.sort_unstable();
+        Arc::new(change(&read, id, work, files, people))
+    });
+    let looked_up = changes.flat_map(|change| change.keys().into_iter().map(move |key| (key, change.clone())));
+    let compared = Rc::clone(model);
+    let kept = looked_up
+        .join_map(postings(cx, model), move |_, change, ticket| {
+            change.compare(ticket, &compared).map(|candidate| (change.id, candidate))
+        })
+        .flat_map(|pair| pair)
+        // Several keys lead to the same pair: here it counts once, and values come sorted by rank.
+        .reduce_named("Candidates", |_, candidates, out| {
+            let Some(((.., change), _)) = candidates.first() else { return };
+            let kept = candidates.iter().take(CANDIDATES);
+            let kept = kept.map(|((_, _, ticket, bins, _), _)| (ticket.clone(), *bins));
+            out.push(((change.clone(), kept.collect()), 1));
+        });
+    kept.map(|(_, kept)| kept)
+}
+
+/// Log-odds and standard deviation of each of a change's candidates, thousandths of a nat, competition included.
+pub fn scores(model: &Unstated, candidates: &[Binned]) -> Vec<(i64, i64)> {
+    compete(model, candidates).iter().map(|rival| rival.score()).collect()
+}
+
+/// Reasons for the candidates of changes that nothing states a link of.
+pub fn evidence<'s>(cx: &mut Cx<'s>, unstated: Unstated) -> Coll<'s, EvidenceRow> {
+    let model: Rc<Model> = Rc::clone(&cx.model);
+    let unstated = Rc::new(unstated);
+    let stated = cx
+        .stated_evidence()
+        .filter(|((_, _, kind), _)| *kind != EvidenceKind::Rejected)
+        .map(|((artifact, ..), _)| artifact);
+    let parts = cx.parts().map(|(commit, ..)| commit);
+    let kept = candidates(cx, &unstated, distinct(stated.concat(parts)));
+    kept.flat_map(move |(change, candidates)| {
+        let bins: Vec<_> = candidates.iter().map(|(_, bins)| *bins).collect();
+        let rivals = compete(&unstated, &bins).into_iter();
+        let prior = model.prior_millinats;
+        let shown = candidates.into_iter().zip(rivals).filter(|(_, rival)| rival.shown);
+        shown.flat_map(move |((ticket, _), rival)| {
+            let (other, spread) = rival.other;
+            let against = (EvidenceKind::Competition, other - prior + rival.against, spread);
+            let change = change.clone();
+            let row = move |(kind, weight_millinats, spread_millinats)| EvidenceRow {
+                artifact_kind: change.kind,
+                artifact_id: change.native.clone(),
+                ticket_key: ticket.key.clone(),
+                kind,
+                project: ticket.project.clone(),
+                weight_millinats,
+                spread_millinats,
+                at: change.worked_at,
+                signal: change.signal,
+            };
+            rival.kinds.into_iter().chain([against]).filter(|reason| reason.1 != 0).map(row)
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use flowsync_schemas::model::{Bins, Features};
+
+    use super::*;
+
+    /// Every feature has two bins, of which the upper one weighs 1,000.
+    pub fn model(prior_millinats: i64) -> Unstated {
+        let bins = Bins { from: vec![1], weight: vec![0, 1_000], spread: vec![0, 300] };
+        Unstated {
+            fitted_on: "nothing".into(),
+            prior_millinats,
+            unknown_word: 9_000,
+            no_ticket: vec!["minor".into()],
+            features: Features::new(|_| bins.clone()),
+            words: BTreeMap::from([("basket".into(), 2_000), ("price".into(), 3_000)]),
+        }
+    }
+
+    fn commit(model: &Unstated, text: &str, files: &str, people: Vec<PersonId>) -> Arc<Change> {
+        let fact = CommitFact {
+            repo: "o/r".into(),
+            sha: "a".into(),
+            author: None,
+            committer: None,
+            authored_at: None,
+            committed_at: None,
+            subject: "".into(),
+            words: text.into(),
+            file_words: files.into(),
+            parent_count: None,
+            added_lines: None,
+            deleted_lines: None,
+            changed_files: None,
+            deleted: false,
+        };
+        let work = (Micros::from_secs(400 * 3_600), SignalId(1), Work::Commit(Arc::new(fact)));
+        Arc::new(change(model, EntityId::of(EntityKind::Commit, "a"), work, None, people))
+    }
+
+    fn ticket(model: &Unstated, title: &str, created_hour: i64) -> Arc<Ticket> {
+        let words = hashed(words(model, title));
+        Arc::new(Ticket {
+            id: EntityId::of(EntityKind::Ticket, "SHOP-1"),
+            key: "SHOP-1".into(),
+            project: "SHOP".into(),
+            information: words.iter().map(|w| w.1).sum(),
+            words,
+            assignee: Some(PersonId(1)),
+            reporter: Some(PersonId(2)),
+            created_hour,
+            resolved_hour: None,
+        })
+    }
+
+    #[test]
+    fn what_a_change_and_a_ticket_have_in_common() {
+        let model = model(0);
+        let both = commit(&model, "basket minor: price rounding", "basket", vec![PersonId(1), PersonId(3)]);
+        let candidate = both.compare(&ticket(&model, "basket price", 200), &model).expect("a candidate");
+        // All of the title, a file, older than the work, not done, the author's, tagged, some words; a commit.
+        let bins = |feature: Feature| candidate.3[feature as usize];
+        use Feature::*;
+        assert_eq!([Cover, Shared, File, Age, Done, Owner, Tag, Length, Pull].map(bins), [1, 1, 1, 1, 0, 1, 1, 1, 0]);
+        assert_eq!(candidate.0, Reverse(10 * 500 + 5_000 / 8 + 1_000 + 1_000 + 1_500));
+        let stranger = commit(&model, "zebra", "", vec![]);
+        let candidate = stranger.compare(&ticket(&model, "basket price", 200), &model).expect("a candidate");
+        assert_eq!(candidate.0, Reverse(1_000));
+        assert!(stranger.compare(&ticket(&model, "zebra", 400 + AHEAD_HOURS + 1), &model).is_none());
+    }
+
+    #[test]
+    fn the_rarest_words_are_looked_up_and_unknown_ones_by_their_length() {
+        let model = model(0);
+        let text = "price basket it-is unknownest another";
+        let known: Vec<_> = rarest(words(&model, text).filter(|w| w.2), 1).collect();
+        assert_eq!(known, ["price".hashed()]);
+        let unknown: Vec<_> = rarest(words(&model, text).filter(|w| !w.2), 2).collect();
+        assert_eq!(unknown, ["unknownest".hashed(), "another".hashed()]);
+    }
+}
