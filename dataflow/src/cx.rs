@@ -207,8 +207,8 @@ shared! {
     parts: Coll<'s, views::evidence::Part> = views::evidence::parts,
     /// What is stated of links, by tools or people.
     stated_evidence: Coll<'s, views::evidence::Stated> = views::evidence::stated,
-    /// Evidence rows.
-    evidence: Coll<'s, views::evidence::EvidenceRow> = views::evidence::define,
+    /// Evidence rows, by artifact.
+    evidence: Coll<'s, views::evidence::Keyed> = views::evidence::define,
     /// Evidence by artifact.
     evidence_by_artifact: Arranged<'s, EntityId, views::evidence::EvidenceRow> = views::evidence::by_artifact,
     /// Links, by artifact.

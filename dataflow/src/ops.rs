@@ -2,6 +2,13 @@
 //!
 //! Invariant: every operator here is a function of the set of its input (I3): no arrival order, no clock.
 
+use std::{
+    cmp::Ordering,
+    hash::{Hash, Hasher},
+    ops::Deref,
+    sync::Arc,
+};
+
 use differential_dataflow::{
     ExchangeData, Hashable, VecCollection,
     operators::{
@@ -74,6 +81,51 @@ where
         batch.extend(values.drain(..).map(|(value, time, diff)| ((key.clone(), value), time, diff)));
     };
     all.by_key().reduce_abelian::<_, ValBuilder<_, _, _, _>, ValSpine<K, W, _, _>, _, _>(name, logic, push)
+}
+
+/// An [`Arc`] that is compared by its address first: most of those that meet in an arrangement are one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Shared<T>(Arc<T>);
+
+impl<T> Shared<T> {
+    /// One that is shared from now on.
+    pub fn new(value: T) -> Self {
+        Self(Arc::new(value))
+    }
+}
+
+impl<T> Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: Ord> Ord for Shared<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
+    }
+}
+
+impl<T: Ord> PartialOrd for Shared<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T: Ord> PartialEq for Shared<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl<T: Ord> Eq for Shared<T> {}
+
+impl<T: Hash> Hash for Shared<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
 }
 
 /// The latest version of each key, where it is no tombstone. Tombstones hide what is older, whenever it arrives.

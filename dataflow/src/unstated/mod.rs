@@ -33,8 +33,8 @@ pub use self::oracle::HELPERS;
 
 use crate::{
     cx::Cx,
-    ops::{Coll, distinct, id, left_join},
-    views::evidence::EvidenceRow,
+    ops::{Coll, Shared, distinct, id, left_join},
+    views::evidence::{EvidenceRow, Keyed},
 };
 
 /// Words of a change that the model knows and that are looked up, the rarest first.
@@ -100,7 +100,7 @@ pub struct Ticket {
 }
 
 /// A candidate: its rank (the highest first), the ticket, the bin of each feature, and whose candidate it is.
-type Candidate = (Reverse<i64>, Text, Arc<Ticket>, Binned, Arc<Change>);
+type Candidate = (Reverse<i64>, Text, Shared<Ticket>, Binned, Shared<Change>);
 
 /// The bin of each feature, in the order of [`Feature::ALL`].
 pub type Binned = [u8; FEATURES];
@@ -259,14 +259,14 @@ impl Change {
     }
 
     /// What it has in common with a ticket, where the ticket is not too young.
-    fn compare(self: &Arc<Self>, ticket: &Arc<Ticket>, model: &Unstated) -> Option<Candidate> {
-        let age = self.hour() - ticket.created_hour;
+    fn compare(change: &Shared<Self>, ticket: &Shared<Ticket>, model: &Unstated) -> Option<Candidate> {
+        let age = change.hour() - ticket.created_hour;
         if age < -AHEAD_HOURS {
             return None;
         }
-        let shared: i64 = common(&self.words, &ticket.words).sum();
-        let file = common(&self.files, &ticket.words).max().unwrap_or(0);
-        let mine = |person: Option<PersonId>| person.is_some_and(|p| self.people.binary_search(&p).is_ok());
+        let shared: i64 = common(&change.words, &ticket.words).sum();
+        let file = common(&change.files, &ticket.words).max().unwrap_or(0);
+        let mine = |person: Option<PersonId>| person.is_some_and(|p| change.people.binary_search(&p).is_ok());
         let owner = match (mine(ticket.assignee), mine(ticket.reporter), ticket.assignee) {
             (true, true, _) => 5,
             (true, false, _) => 4,
@@ -281,11 +281,11 @@ impl Change {
             Feature::Shared => shared,
             Feature::File => file,
             Feature::Age => age,
-            Feature::Done => ticket.resolved_hour.map_or(0, |resolved| (self.hour() - resolved).max(0)),
+            Feature::Done => ticket.resolved_hour.map_or(0, |resolved| (change.hour() - resolved).max(0)),
             Feature::Owner => owner,
-            Feature::Tag => i64::from(self.tagged),
-            Feature::Length => self.words.len() as i64,
-            Feature::Pull => i64::from(self.kind == EntityKind::PullRequest),
+            Feature::Tag => i64::from(change.tagged),
+            Feature::Length => change.words.len() as i64,
+            Feature::Pull => i64::from(change.kind == EntityKind::PullRequest),
         };
         let recent = match age {
             ..168 => 1_500,
@@ -302,7 +302,7 @@ impl Change {
         for (bin, feature) in bins.iter_mut().zip(Feature::ALL) {
             *bin = model.features[*feature].of(values(*feature)) as u8;
         }
-        Some((Reverse(rough), ticket.key.clone(), ticket.clone(), bins, self.clone()))
+        Some((Reverse(rough), ticket.key.clone(), ticket.clone(), bins, change.clone()))
     }
 }
 
@@ -317,7 +317,7 @@ fn common<'a>(a: &'a [Word], b: &'a [Word]) -> impl Iterator<Item = i64> + 'a {
 }
 
 /// Tickets under the keys that lead to them, where these do not lead to too many.
-fn postings<'s>(cx: &mut Cx<'s>, model: &Rc<Unstated>) -> Coll<'s, (u64, Arc<Ticket>)> {
+fn postings<'s>(cx: &mut Cx<'s>, model: &Rc<Unstated>) -> Coll<'s, (u64, Shared<Ticket>)> {
     let model = Rc::clone(model);
     let tickets = cx.tickets().flat_map_ref(move |id, v| {
         let t = &v.value;
@@ -334,7 +334,7 @@ fn postings<'s>(cx: &mut Cx<'s>, model: &Rc<Unstated>) -> Coll<'s, (u64, Arc<Tic
             created_hour,
             resolved_hour: t.resolved_at.map(hour),
         };
-        Some(Arc::new(ticket))
+        Some(Shared::new(ticket))
     });
     // Most new versions change nothing that is looked at here.
     let posted = tickets.consolidate_stream().flat_map(|ticket| {
@@ -350,7 +350,7 @@ fn postings<'s>(cx: &mut Cx<'s>, model: &Rc<Unstated>) -> Coll<'s, (u64, Arc<Tic
 }
 
 /// A change, and the candidates that are kept for it, the likeliest first.
-pub type Kept = (Arc<Change>, Vec<(Arc<Ticket>, Binned)>);
+pub type Kept = (Shared<Change>, Vec<(Shared<Ticket>, Binned)>);
 
 /// Changes outside `linked` that have candidates.
 pub fn candidates<'s>(cx: &mut Cx<'s>, model: &Rc<Unstated>, linked: Coll<'s, EntityId>) -> Coll<'s, Kept> {
@@ -368,13 +368,13 @@ pub fn candidates<'s>(cx: &mut Cx<'s>, model: &Rc<Unstated>, linked: Coll<'s, En
     let changes = left_join(authored, kin).map(move |(author, (id, work, files), kin)| {
         let mut people: Vec<_> = kin.into_iter().flatten().chain(author).collect();
         people.sort_unstable();
-        Arc::new(change(&read, id, work, files, people))
+        Shared::new(change(&read, id, work, files, people))
     });
     let looked_up = changes.flat_map(|change| change.keys().into_iter().map(move |key| (key, change.clone())));
     let compared = Rc::clone(model);
     let kept = looked_up
         .join_map(postings(cx, model), move |_, change, ticket| {
-            change.compare(ticket, &compared).map(|candidate| (change.id, candidate))
+            Change::compare(change, ticket, &compared).map(|candidate| (change.id, candidate))
         })
         .flat_map(|pair| pair)
         // Several keys lead to the same pair: here it counts once, and values come sorted by rank.
@@ -393,7 +393,7 @@ pub fn scores(model: &Unstated, candidates: &[Binned]) -> Vec<(i64, i64)> {
 }
 
 /// Reasons for the candidates of changes that nothing states a link of.
-pub fn evidence<'s>(cx: &mut Cx<'s>, unstated: Unstated) -> Coll<'s, EvidenceRow> {
+pub fn evidence<'s>(cx: &mut Cx<'s>, unstated: Unstated) -> Coll<'s, Keyed> {
     let model: Rc<Model> = Rc::clone(&cx.model);
     let unstated = Rc::new(unstated);
     let stated = cx
@@ -411,16 +411,19 @@ pub fn evidence<'s>(cx: &mut Cx<'s>, unstated: Unstated) -> Coll<'s, EvidenceRow
             let (other, spread) = rival.other;
             let against = (EvidenceKind::Competition, other - prior + rival.against, spread);
             let change = change.clone();
-            let row = move |(kind, weight_millinats, spread_millinats)| EvidenceRow {
-                artifact_kind: change.kind,
-                artifact_id: change.native.clone(),
-                ticket_key: ticket.key.clone(),
-                kind,
-                project: ticket.project.clone(),
-                weight_millinats,
-                spread_millinats,
-                at: change.worked_at,
-                signal: change.signal,
+            let row = move |(kind, weight_millinats, spread_millinats)| {
+                let row = EvidenceRow {
+                    artifact_kind: change.kind,
+                    artifact_id: change.native.clone(),
+                    ticket_key: ticket.key.clone(),
+                    kind,
+                    project: ticket.project.clone(),
+                    weight_millinats,
+                    spread_millinats,
+                    at: change.worked_at,
+                    signal: change.signal,
+                };
+                (change.id, row)
             };
             rival.kinds.into_iter().chain([against]).filter(|reason| reason.1 != 0).map(row)
         })
@@ -448,7 +451,7 @@ mod tests {
         }
     }
 
-    fn commit(model: &Unstated, text: &str, files: &str, people: Vec<PersonId>) -> Arc<Change> {
+    fn commit(model: &Unstated, text: &str, files: &str, people: Vec<PersonId>) -> Shared<Change> {
         let fact = CommitFact {
             repo: "o/r".into(),
             sha: "a".into(),
@@ -466,12 +469,12 @@ mod tests {
             deleted: false,
         };
         let work = (Micros::from_secs(400 * 3_600), SignalId(1), Work::Commit(Arc::new(fact)));
-        Arc::new(change(model, EntityId::of(EntityKind::Commit, "a"), work, None, people))
+        Shared::new(change(model, EntityId::of(EntityKind::Commit, "a"), work, None, people))
     }
 
-    fn ticket(model: &Unstated, title: &str, created_hour: i64) -> Arc<Ticket> {
+    fn ticket(model: &Unstated, title: &str, created_hour: i64) -> Shared<Ticket> {
         let words = hashed(words(model, title));
-        Arc::new(Ticket {
+        Shared::new(Ticket {
             id: EntityId::of(EntityKind::Ticket, "SHOP-1"),
             key: "SHOP-1".into(),
             project: "SHOP".into(),
@@ -488,16 +491,16 @@ mod tests {
     fn what_a_change_and_a_ticket_have_in_common() {
         let model = model(0);
         let both = commit(&model, "basket minor: price rounding", "basket", vec![PersonId(1), PersonId(3)]);
-        let candidate = both.compare(&ticket(&model, "basket price", 200), &model).expect("a candidate");
+        let candidate = Change::compare(&both, &ticket(&model, "basket price", 200), &model).expect("a candidate");
         // All of the title, a file, older than the work, not done, the author's, tagged, some words; a commit.
         let bins = |feature: Feature| candidate.3[feature as usize];
         use Feature::*;
         assert_eq!([Cover, Shared, File, Age, Done, Owner, Tag, Length, Pull].map(bins), [1, 1, 1, 1, 0, 1, 1, 1, 0]);
         assert_eq!(candidate.0, Reverse(10 * 500 + 5_000 / 8 + 1_000 + 1_000 + 1_500));
         let stranger = commit(&model, "zebra", "", vec![]);
-        let candidate = stranger.compare(&ticket(&model, "basket price", 200), &model).expect("a candidate");
+        let candidate = Change::compare(&stranger, &ticket(&model, "basket price", 200), &model).expect("a candidate");
         assert_eq!(candidate.0, Reverse(1_000));
-        assert!(stranger.compare(&ticket(&model, "zebra", 400 + AHEAD_HOURS + 1), &model).is_none());
+        assert!(Change::compare(&stranger, &ticket(&model, "zebra", 400 + AHEAD_HOURS + 1), &model).is_none());
     }
 
     #[test]

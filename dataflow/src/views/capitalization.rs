@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+use differential_dataflow::Hashable;
 use flowsync_schemas::{Birth, Day, EntityId, EntityKind, Record, TableSpec, Text, ViewSpec};
 use serde::{Deserialize, Serialize};
 
@@ -155,8 +156,8 @@ fn costs<'s>(cx: &mut Cx<'s>) -> Coll<'s, ((), Costs)> {
     })
 }
 
-/// First day of the month, project, classification. On the way to its sums an id goes before it, so that the texts are seldom
-/// compared.
+/// First day of the month, project, classification. On the way to its sums its hash goes before it, so that the texts are
+/// seldom compared.
 type Group = (Day, Text, Text);
 
 /// Effort, low, high, tickets and people of a group.
@@ -170,8 +171,8 @@ fn totals<'s>(cx: &mut Cx<'s>) -> Coll<'s, (Group, [i64; 5])> {
     let shares = left_join(effort, classes).map(|(ticket, e, class)| {
         let class = if e.ticket_key.is_empty() { "unattributed".into() } else { class.unwrap_or("expense".into()) };
         let (month, project) = (e.day.first_of_month(), project_of(&e.ticket_key));
-        let group = EntityId::of_parts("capitalization", &[&month.0.to_string(), &project, &class]);
-        ((group, (month, project, class)), ticket, e)
+        let group = (month, project, class);
+        ((group.hashed(), group), ticket, e)
     });
     let sums_of = shares.clone().map(|(group, _, e)| (group, [e.share_ppm, e.low_ppm, e.high_ppm, 0, 0]));
     let tickets = distinct(shares.clone().map(|((group, texts), ticket, _)| (group, ticket, texts)));

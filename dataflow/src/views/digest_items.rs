@@ -18,7 +18,7 @@ use flowsync_schemas::{
 
 use crate::{
     cx::Cx,
-    ops::{Coll, left_join, reduce},
+    ops::{Coll, Version, left_join, reduce},
     views::approvals::ApprovalState,
 };
 
@@ -265,11 +265,10 @@ fn of_pull_requests<'s>(cx: &mut Cx<'s>) -> Coll<'s, DigestItemRow> {
         let best = asserted.min_by_key(|l| (Reverse(l.confidence_bps), &l.ticket_key));
         out.extend(best.map(|best| (best.clone(), 1)));
     });
-    left_join(cx.pull_requests(), best).flat_map(|(_, v, link)| {
-        let p = PullRequestFact::clone(&v.value);
-        if p.state != PullRequestState::Merged {
-            return None;
-        }
+    let merged = |v: &Version<Arc<PullRequestFact>>| v.value.state == PullRequestState::Merged;
+    let merged = cx.pull_requests().flat_map_ref(move |pull, v| merged(v).then(|| (*pull, v.clone())));
+    left_join(merged, best).map(|(_, v, link)| {
+        let p = Arc::unwrap_or_clone(v.value);
         let (band, evidence) = match &link {
             Some(l) => (l.band(), ("links", format!("PullRequest,{},{}", p.pull_request, l.ticket_key).into())),
             None => (Band::CERTAIN, ("pull_requests", p.pull_request.clone())),
@@ -286,7 +285,7 @@ fn of_pull_requests<'s>(cx: &mut Cx<'s>) -> Coll<'s, DigestItemRow> {
             band,
             evidence,
         };
-        Some(news.row())
+        news.row()
     })
 }
 

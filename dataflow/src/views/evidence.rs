@@ -29,7 +29,7 @@ use crate::{
 pub static VIEW: ViewSpec = ViewSpec {
     table: TableSpec {
         name: "evidence",
-        version: 3,
+        version: 4,
         key: &["artifact_kind", "artifact_id", "ticket_key", "kind"],
         columns: || EvidenceRow::COLUMNS.to_vec(),
         birth: Birth::Dated("at"),
@@ -118,6 +118,10 @@ pub const HELPERS: &[(&str, &str)] = &[
         select artifact_kind, artifact_id, ticket_key, project,
                case verb when 'confirm' then 'confirmed' when 'reject' then 'rejected' else 'manual_report' end, at, signal
         from reports_in_force where artifact_id is not null
+        union
+        select 'Commit', p.sha, r.ticket_key, r.project, 'rejected', r.at, r.signal
+        from reports_in_force r join parts p on r.artifact_id = p.pull_request
+        where r.verb = 'reject' and r.artifact_kind = 'PullRequest'
     ),
     one as (
         select *, row_number() over (
@@ -299,10 +303,11 @@ fn heirs<'s>(cx: &mut Cx<'s>) -> Coll<'s, (EntityId, Heir)> {
     parts.concat(others)
 }
 
-/// Whether what is said is passed on: it names the ticket as what the change is for, not in passing.
+/// Whether what is said is passed on: it names the ticket as what the change is for, not in passing. What somebody rejects of
+/// a pull request is rejected of its commits, too; not the other way round, since others may belong to the ticket.
 fn is_inherited(kind: EvidenceKind) -> bool {
     use EvidenceKind::*;
-    matches!(kind, BranchKey | CommitKey | TitleKey | TolerantKey | ClosingKey | TrackerLink)
+    matches!(kind, BranchKey | CommitKey | TitleKey | TolerantKey | ClosingKey | TrackerLink | Rejected)
 }
 
 /// `SHOP` of `SHOP-12`, `owner/repo` of `owner/repo#12`; the whole text where it is no key.
@@ -325,29 +330,37 @@ pub fn stated<'s>(cx: &mut Cx<'s>) -> Coll<'s, Stated> {
         let artifact = r.artifact_kind.zip(r.artifact_id);
         artifact.map(|(a, native)| keyed(kind, (v.signal, v.at, a, native, r.project, r.ticket_key)))
     });
-    let said = mentions(cx).concat(tracker_links(cx));
+    let said = mentions(cx).concat(tracker_links(cx)).concat(reported);
     // One step only: what is inherited is not passed on.
     let inherited = said
         .clone()
-        .flat_map(|((artifact, _, kind), statement)| is_inherited(kind).then_some((artifact, statement)))
+        .flat_map(|((artifact, _, kind), statement)| is_inherited(kind).then_some((artifact, (kind, statement))))
         .join(heirs(cx))
-        .map(|(_, ((signal, at, _, _, project, ticket), (artifact, native, kind)))| {
-            keyed(kind, (signal, at, artifact, native, project, ticket))
+        .flat_map(|(_, ((said, (signal, at, _, _, project, ticket)), (artifact, native, way)))| {
+            let kind = match (said, way) {
+                (EvidenceKind::Rejected, EvidenceKind::ViaPullRequest) => EvidenceKind::Rejected,
+                (EvidenceKind::Rejected, _) => return None,
+                _ => way,
+            };
+            Some(keyed(kind, (signal, at, artifact, native, project, ticket)))
         });
-    said.concat(inherited).concat(reported).reduce_named("Evidence", |_, statements, out| {
+    said.concat(inherited).reduce_named("Evidence", |_, statements, out| {
         if let Some((first, _)) = statements.first() {
             out.push(((*first).clone(), 1));
         }
     })
 }
 
+/// A reason, by the id of its artifact.
+pub type Keyed = (EntityId, EvidenceRow);
+
 /// The evidence.
-pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, EvidenceRow> {
+pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, Keyed> {
     let model = std::rc::Rc::clone(&cx.model);
     let stated = cx.stated_evidence().map(
-        move |((_, _, kind), (signal, at, artifact_kind, artifact_id, project, ticket_key))| {
+        move |((artifact, _, kind), (signal, at, artifact_kind, artifact_id, project, ticket_key))| {
             let weight = model.weight(kind);
-            EvidenceRow {
+            let row = EvidenceRow {
                 artifact_kind,
                 artifact_id,
                 ticket_key,
@@ -357,7 +370,8 @@ pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, EvidenceRow> {
                 spread_millinats: weight.spread,
                 at,
                 signal,
-            }
+            };
+            (artifact, row)
         },
     );
     match cx.model.unstated.clone() {
@@ -371,12 +385,12 @@ pub type Pair = (EntityId, EntityId);
 
 /// The evidence by what it speaks of.
 pub fn by_artifact<'s>(cx: &mut Cx<'s>) -> Arranged<'s, EntityId, EvidenceRow> {
-    cx.evidence().map(|e| (id(e.artifact_kind, &e.artifact_id), e)).arrange_by_key_named("EvidenceByArtifact")
+    cx.evidence().arrange_by_key_named("EvidenceByArtifact")
 }
 
 /// Installs the view.
 pub fn install(cx: &mut Cx<'_>) {
-    let rows = cx.evidence();
+    let rows = cx.evidence().map(|(_, row)| row);
     cx.emit(&VIEW.table, rows);
 }
 

@@ -113,9 +113,9 @@ pub fn names<'s>(cx: &mut Cx<'s>) -> Arranged<'s, EntityId, Named> {
         let mut former = BTreeMap::new();
         for (version, _) in versions {
             let (_, key, native) = &version.value;
-            for name in [key, native] {
-                former.insert(name, version);
-            }
+            former.insert(key, version);
+            // Nobody else's name: it need not change with every version.
+            former.entry(native).or_insert(version);
         }
         former.remove(current);
         let named = |v: &Version<Calls>| v.clone().map(|_| (project.clone(), current.clone()));

@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod commands;
+mod corrections;
 mod histories;
 mod identity;
 mod jira_links;
