@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cx::Cx,
-    ops::{Coll, distinct, id, latest, left_join, sums},
+    ops::{Coll, Shared, distinct, id, latest, left_join, sums},
     views::evidence::project_of,
 };
 
@@ -130,7 +130,7 @@ fn setting<'s>(cx: &mut Cx<'s>, wanted: &'static str) -> Coll<'s, (Text, Text)> 
 }
 
 /// What projects cost, and who bears it: all settings that say so. They are few and seldom change.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Costs {
     centres: BTreeMap<Text, Text>,
     /// Day rates in minor units, by project; under no name that of all others.
@@ -138,7 +138,10 @@ struct Costs {
     currency: Option<Text>,
 }
 
-fn costs<'s>(cx: &mut Cx<'s>) -> Coll<'s, ((), Costs)> {
+/// Where no setting says anything.
+static NO_COSTS: Costs = Costs { centres: BTreeMap::new(), rates: BTreeMap::new(), currency: None };
+
+fn costs<'s>(cx: &mut Cx<'s>) -> Coll<'s, ((), Shared<Costs>)> {
     let said = cx.settings().filter(|((name, _), _)| matches!(&**name, "cost_centre" | "day_rate_minor" | "currency"));
     said.map(|setting| ((), setting)).reduce_named("Costs", |(), settings, out| {
         let mut costs = Costs::default();
@@ -152,7 +155,7 @@ fn costs<'s>(cx: &mut Cx<'s>) -> Coll<'s, ((), Costs)> {
                 _ => {}
             }
         }
-        out.push((costs, 1));
+        out.push((Shared::new(costs), 1));
     })
 }
 
@@ -189,7 +192,7 @@ fn totals<'s>(cx: &mut Cx<'s>) -> Coll<'s, (Group, [i64; 5])> {
 pub fn install(cx: &mut Cx<'_>) {
     let totals = totals(cx).map(|total| ((), total));
     let rows = left_join(totals, costs(cx)).map(|(_, ((month, project, classification), sums), costs)| {
-        let costs = costs.unwrap_or_default();
+        let costs = costs.as_deref().unwrap_or(&NO_COSTS);
         let rate = costs.rates.get(&project).or(costs.rates.get("")).copied().unwrap_or_default();
         let cost_centre = costs.centres.get(&project).cloned().unwrap_or_default();
         let period = month.month().into();
@@ -200,7 +203,7 @@ pub fn install(cx: &mut Cx<'_>) {
             project,
             cost_centre,
             classification,
-            currency: costs.currency.unwrap_or("XXX".into()),
+            currency: costs.currency.clone().unwrap_or("XXX".into()),
             person_days_ppm,
             low_person_days_ppm,
             high_person_days_ppm,
