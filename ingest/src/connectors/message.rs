@@ -149,16 +149,34 @@ pub fn numbers(
     dialect: Dialect,
 ) {
     for reference in references::numbers(text, dialect) {
-        let project: Text = reference.repo.unwrap_or(repo).into();
-        let body = MentionFact {
-            artifact_kind: artifact.0,
-            artifact_id: artifact.1.clone(),
-            kind: if reference.closes { EvidenceKind::ClosingKey } else { EvidenceKind::NumberKey },
-            ticket_key: format!("{project}#{}", reference.number).into(),
-            project,
-        };
-        out.fact(at, FactBody::Mention(body));
+        let kind = if reference.closes { EvidenceKind::ClosingKey } else { EvidenceKind::NumberKey };
+        number(out, at, artifact, reference.repo.unwrap_or(repo), reference.number, kind);
     }
+}
+
+/// States a mention for every issue of `repo` that the name of a branch numbers.
+pub fn branch_numbers(out: &mut Parsed<'_>, at: Micros, artifact: (EntityKind, &Text), repo: &str, name: &str) {
+    for named in references::branch_numbers(name) {
+        number(out, at, artifact, repo, named, EvidenceKind::NumberKey);
+    }
+}
+
+fn number(
+    out: &mut Parsed<'_>,
+    at: Micros,
+    artifact: (EntityKind, &Text),
+    project: &str,
+    number: u64,
+    kind: EvidenceKind,
+) {
+    let body = MentionFact {
+        artifact_kind: artifact.0,
+        artifact_id: artifact.1.clone(),
+        kind,
+        ticket_key: format!("{project}#{number}").into(),
+        project: project.into(),
+    };
+    out.fact(at, FactBody::Mention(body));
 }
 
 #[cfg(test)]

@@ -142,6 +142,14 @@ pub fn numbers(text: &str, dialect: Dialect) -> impl Iterator<Item = NumberRef<'
     prose(if some { text } else { "" }).flat_map(move |part| part_numbers(part, dialect)).take(LIMIT)
 }
 
+/// The numbers that a branch name gives after `#`, as in `fix#12` or `feature/#12-basket`.
+pub fn branch_numbers(name: &str) -> impl Iterator<Item = u64> {
+    digit_runs(name).filter(|(start, _)| name[..*start].ends_with('#')).filter_map(|(start, end)| {
+        let (number, _) = number(&name[start..end])?;
+        Some(number)
+    })
+}
+
 fn part_numbers(part: &str, dialect: Dialect) -> impl Iterator<Item = NumberRef<'_>> {
     let (mut told, mut closes) = (0, false);
     digit_runs(part).filter_map(move |(start, end)| {
@@ -455,6 +463,15 @@ mod tests {
         assert_eq!(told("&#1; x#2 #3x #0 #04 ##5 a/b/c#6 XGH-7 page/#8 #99999999999999999999 #é"), "");
         assert_eq!(told("https://gitlab.com/a/b/issues/1 https://github.com/a/issues/2 https://github.com/a#3"), "");
         assert_eq!(told(""), "");
+    }
+
+    #[test]
+    fn numbers_of_branches() {
+        let read = |name| branch_numbers(name).collect::<Vec<_>>();
+        assert_eq!(read("fix#12"), [12]);
+        assert_eq!(read("feature/#12-basket"), [12]);
+        assert_eq!(read("fix-12/and_13"), [0; 0]);
+        assert_eq!(read("colour#12ab"), [0; 0]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod judge;
 mod kill;
 mod layering;
 mod learning;
+mod linker;
 mod oracle;
 mod organisations;
 mod process;

@@ -242,6 +242,7 @@ pub fn pull_request(cx: Cx<'_, '_, '_>, body: &Envelope<'_>) -> Option<()> {
     cx.out.fact(at, FactBody::PullRequest(fact));
     let artifact = (EntityKind::PullRequest, &id);
     keys::mention(cx.out, at, artifact, EvidenceKind::BranchKey, &pr.head.name);
+    message::branch_numbers(cx.out, at, artifact, &repo.full_name, &pr.head.name);
     keys::mention(cx.out, at, artifact, EvidenceKind::TitleKey, &pr.title);
     keys::mention(cx.out, at, artifact, EvidenceKind::BodyKey, text);
     message::numbers(cx.out, at, artifact, &repo.full_name, &pr.title, Dialect::GitHub);
