@@ -179,6 +179,8 @@ shared! {
     traces: Coll<'s, views::commits::Trace> = views::commits::traces,
     /// Versions of commits by id.
     commit_versions: Arranged<'s, EntityId, Version<Arc<CommitFact>>> = views::commits::versions,
+    /// Commits that the merge of a pull request brought along.
+    brought: Coll<'s, views::commits::Brought> = views::commits::brought,
     /// Latest undeleted version of each pull request, by id.
     pull_requests: Arranged<'s, EntityId, Version<Arc<PullRequestFact>>> = views::pull_requests::define,
     /// Latest undeleted version of each review, by id.

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use flowsync_schemas::{
     Birth, EntityId, EntityKind, Micros, PersonId, Record, SignalId, TableSpec, Text, ViewSpec,
-    fact::{CommitFact, TraceFact},
+    fact::{CommitFact, TraceFact, TraceKind},
 };
 
 use crate::{
@@ -124,6 +124,18 @@ pub fn traces<'s>(cx: &mut Cx<'s>) -> Coll<'s, Trace> {
             signals.binary_search(signal).is_ok().then(traced)
         });
     distinct(traced)
+}
+
+/// A commit that the merge of a pull request brought along, the pull request, and the merge's clock.
+pub type Brought = (Text, Text, Option<Micros>);
+
+/// What merges brought along, as long as they hold.
+pub fn brought<'s>(cx: &mut Cx<'s>) -> Coll<'s, Brought> {
+    let of =
+        |kind| move |(merge, t): Trace| (t.fact.kind == kind).then(|| (merge, (t.fact.target.clone(), t.committed_at)));
+    let pulls = cx.traces().flat_map(of(TraceKind::PullRequest));
+    let brought = cx.traces().flat_map(of(TraceKind::Brought));
+    brought.join_map(pulls, |_, (sha, merged_at), (pull, _)| (sha.clone(), pull.clone(), *merged_at))
 }
 
 /// Installs the view.

@@ -21,7 +21,7 @@ use crate::{
 pub static VIEW: ViewSpec = ViewSpec {
     table: TableSpec {
         name: "edges",
-        version: 3,
+        version: 4,
         key: &["src_kind", "src_id", "edge", "dst_kind", "dst_id"],
         columns: || EdgeRow::COLUMNS.to_vec(),
         birth: Birth::Dated("since"),
@@ -53,6 +53,8 @@ pub static VIEW: ViewSpec = ViewSpec {
                    case kind when 'co_author' then person else target end, committed_at
             from traces_in_force where kind in ('pull_request', 'cherry_pick', 'revert', 'co_author')
             union all
+            select 'Commit', sha, 'PART_OF', 'PullRequest', pull_request, committed_at from brought
+            union all
             select src_kind, src_id, edge, dst_kind, dst_id, at
             from relations_in_force
             where not (edge = 'LINKED_TO' and dst_kind = 'Ticket' and src_kind in ('Commit', 'PullRequest'))
@@ -68,7 +70,9 @@ pub static VIEW: ViewSpec = ViewSpec {
           union all
           select signal from fact_relations
           where src_kind = $1 and src_id = $2 and edge = $3 and dst_kind = $4 and dst_id = $5
-          union all select signal from fact_traces where $1 = 'Commit' and sha = $2 and (target = $5 or person = $5)
+          union all
+          select signal from fact_traces
+          where $1 = 'Commit' and (sha = $2 and (target = $5 or person = $5) or kind = 'brought' and target = $2)
           union all select signal from commits where $1 = 'Commit' and sha = $2 and author = $5
           union all select signal from pull_requests where $1 = 'PullRequest' and pull_request = $2 and author = $5
           union all select signal from reviews where $1 = 'PullRequest' and pull_request = $2 and reviewer = $5
@@ -163,7 +167,9 @@ fn traced<'s>(cx: &mut Cx<'s>) -> Coll<'s, Stated> {
             TraceKind::CoAuthor => {
                 return to_person((Commit, &t.sha), EdgeKind::AuthoredBy, t.person, traced.committed_at);
             }
-            TraceKind::Worklog | TraceKind::Comment | TraceKind::Start | TraceKind::Done => return None,
+            TraceKind::Brought | TraceKind::Worklog | TraceKind::Comment | TraceKind::Start | TraceKind::Done => {
+                return None;
+            }
         };
         Some(((Commit, t.sha.clone(), edge, kind, t.target.clone()), traced.committed_at))
     })
@@ -202,8 +208,9 @@ pub fn install(cx: &mut Cx<'_>) {
             .as_ref()
             .map(|ticket| ((Incident, i.incident.clone(), LinkedTo, Ticket, ticket.clone()), i.opened_at))
     });
+    let brought = cx.brought().map(|(sha, pull, merged_at)| ((Commit, sha, PartOf, PullRequest, pull), merged_at));
     let (relations, traces) = (stated(cx), traced(cx));
-    let certain = commits.concatenate([pulls, reviews, deployed, parents, incidents, relations, traces]);
+    let certain = commits.concatenate([pulls, reviews, deployed, parents, incidents, brought, relations, traces]);
     let links = cx.links().flat_map_ref(|_, l| {
         let ends = || (l.artifact_kind, l.artifact_id.clone(), LinkedTo, Ticket, l.ticket_key.clone());
         l.is_asserted().then(|| row(ends(), l.band(), Some(l.stated_at)))

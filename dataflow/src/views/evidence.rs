@@ -43,7 +43,8 @@ pub static VIEW: ViewSpec = ViewSpec {
           where m.artifact_kind = $1 and m.artifact_id = $2 and m.ticket_key = $3 and m.kind = $4
           union all
           select t.signal, t.at, t.kind from fact_traces t
-          where $1 = 'Commit' and t.sha = $2 and $4 in ('via_pull_request', 'cherry_pick', 'revert')
+          where $1 = 'Commit' and (t.sha = $2 or t.kind = 'brought' and t.target = $2)
+            and $4 in ('via_pull_request', 'cherry_pick', 'revert')
           union all
           select r.signal, r.at, 'tracker_link' from fact_relations r
           where r.src_kind = $1 and r.src_id = $2 and r.dst_id = $3 and r.edge = 'LINKED_TO' and 'tracker_link' = $4
@@ -65,7 +66,9 @@ pub const HELPERS: &[(&str, &str)] = &[
         "select sha, target as pull_request from traces_in_force where kind = 'pull_request'
          union
          select src_id, dst_id from relations_in_force
-         where edge = 'PART_OF' and src_kind = 'Commit' and dst_kind = 'PullRequest'",
+         where edge = 'PART_OF' and src_kind = 'Commit' and dst_kind = 'PullRequest'
+         union
+         select sha, pull_request from brought",
     ),
     (
         // What is stated of links, by tools or people.
@@ -281,7 +284,8 @@ pub fn parts<'s>(cx: &mut Cx<'s>) -> Coll<'s, Part> {
         let part = r.edge == EdgeKind::PartOf && (r.src_kind, r.dst_kind) == (Commit, PullRequest);
         part.then(|| (id(Commit, &r.src_id), r.src_id.clone(), r.dst_id.clone()))
     });
-    distinct(merged.concat(stated))
+    let brought = cx.brought().map(|(sha, pull, _)| (id(Commit, &sha), sha, pull));
+    distinct(merged.concat(stated).concat(brought))
 }
 
 /// Who inherits from an artifact: a commit from its pull request and the other way round, a commit from the one that it was

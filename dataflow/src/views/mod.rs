@@ -219,6 +219,13 @@ const GENERAL: &[(&str, &str)] = &[
          join commits c on t.sha = c.sha",
     ),
     (
+        // Commits that the merge of a pull request brought along.
+        "brought",
+        "select b.target as sha, p.target as pull_request, b.committed_at
+         from traces_in_force b join traces_in_force p on b.sha = p.sha
+         where b.kind = 'brought' and p.kind = 'pull_request'",
+    ),
+    (
         // What smart commits ask for.
         "smart_commits",
         "select t.sha, t.kind, coalesce(n.ticket_key, t.target) as ticket_key, p.project, t.spent_secs, t.author,

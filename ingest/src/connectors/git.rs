@@ -22,7 +22,7 @@ use super::{Connector, Delivery, Secret, Verified, VerifyError, json::Reader, me
 /// What this connector is.
 pub static SPEC: ConnectorSpec = ConnectorSpec {
     name: "git",
-    version: 4,
+    version: 5,
     doc: "Any git repository on disk: commits with authors, parents and changed lines, branches and tags. Incremental: \
           a second import reads only what is new, and takes back commits that no branch or tag reaches any more.",
     verification: "read on this machine by `flowsync import git PATH…`; never accepted over HTTP",
@@ -73,6 +73,9 @@ pub(crate) struct Commit<'a> {
     /// The message; what is no UTF-8 is replaced.
     #[serde(borrow)]
     pub message: Cow<'a, str>,
+    /// Full shas of the commits that a merge on the main line brought along.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub brought: Vec<String>,
     /// The first of the changed files. Missing where the parent is not
     /// in the repository (a shallow clone); empty for a merge.
     pub files: Option<Vec<ChangedFile>>,
@@ -168,7 +171,8 @@ fn read_commit(at: Micros, repo: &str, commit: &Commit<'_>, out: &mut Parsed<'_>
         deleted: false,
     };
     out.fact(at, FactBody::Commit(fact));
-    message::Commit { source: SPEC.name, at, repo, sha: &sha, message: &commit.message }.read(out);
+    let (message, brought) = (&commit.message, &commit.brought);
+    message::Commit { source: SPEC.name, at, repo, sha: &sha, message, brought }.read(out);
 }
 
 fn gone_commit(repo: &str, sha: &str) -> CommitFact {

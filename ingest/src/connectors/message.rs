@@ -32,6 +32,8 @@ pub struct Commit<'a> {
     pub sha: &'a Text,
     /// The whole message.
     pub message: &'a str,
+    /// Full shas of the commits that it brought along, where it is a merge.
+    pub brought: &'a [String],
 }
 
 impl Commit<'_> {
@@ -76,6 +78,9 @@ impl Commit<'_> {
         let mark = if pull.how == MergeStyle::GitLabMerge { '!' } else { '#' };
         let id = format!("{}{mark}{}", pull.repo.unwrap_or(self.repo), pull.number);
         self.trace(out, TraceKind::PullRequest, id);
+        if matches!(pull.how, MergeStyle::Merge | MergeStyle::GitLabMerge) {
+            self.brought.iter().for_each(|sha| self.trace(out, TraceKind::Brought, sha.clone()));
+        }
         if let Some(branch) = pull.branch {
             keys::mention(out, self.at, (EntityKind::Commit, self.sha), EvidenceKind::BranchKey, branch);
         }
@@ -189,7 +194,7 @@ mod tests {
         let people = Pseudonymizer::new(&[0; 32]);
         let mut out = Parsed::new(SignalId(1), &people);
         let sha: Text = "c0ffee".into();
-        Commit { source: "git", at: Micros(5), repo: "acme/shop", sha: &sha, message }.read(&mut out);
+        Commit { source: "git", at: Micros(5), repo: "acme/shop", sha: &sha, message, brought: &[] }.read(&mut out);
         let mut all: Vec<String> = out
             .facts
             .iter()

@@ -15,7 +15,7 @@ mod state;
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     path::Path,
 };
 
@@ -38,6 +38,8 @@ use crate::connectors::{
 
 /// Commits of one batch, and shas or refs of one signal.
 const BATCH: usize = 512;
+/// Commits that a merge brings along, at most.
+const BROUGHT_MAX: usize = 256;
 /// Bytes of a message that are kept.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
 /// Objects that each thread keeps: neighbouring commits share most trees.
@@ -66,7 +68,7 @@ pub fn repository(
     let state_error = |source| ImportError::State { path: file.clone(), source };
     let mut summary = Summary::default();
     let refs = read_refs(&repo, &mut summary)?;
-    let history = walk(&repo, refs.values(), &mut summary);
+    let (history, parents) = walk(&repo, refs.values(), &mut summary);
     let complete = summary.problem_count == 0;
     let mut state = State::read(&file).map_err(state_error)?.unwrap_or_else(|| State::new(&name, &home));
     if state.path != home && state.path.exists() && is_another(&state, &history) {
@@ -84,7 +86,8 @@ pub fn repository(
     state.at = now.max(Micros(state.at.0.saturating_add(1)));
     state.path = home;
     state.write(&file).map_err(state_error)?;
-    let import = Import { repo: &repo, label: Label { name: &name, at: state.at } };
+    let brought = main_line(&repo, &refs).map(|tip| brought(&parents, tip)).unwrap_or_default();
+    let import = Import { repo: &repo, label: Label { name: &name, at: state.at, brought: &brought } };
     let outcome = import.emit(&plan, &state, &mut summary, progress, sink)?;
     for sha in &outcome.unreadable {
         state.commits.remove(sha);
@@ -173,13 +176,20 @@ fn read_refs(repo: &gix::Repository, summary: &mut Summary) -> Result<BTreeMap<S
     Ok(refs)
 }
 
-/// The shas of all commits that the tips reach, oldest first by the committer's clock.
-fn walk<'a>(repo: &gix::Repository, tips: impl Iterator<Item = &'a ObjectId>, summary: &mut Summary) -> Vec<String> {
+/// The parents of commits, and commits that a merge brought along.
+type Links = HashMap<ObjectId, Vec<ObjectId>>;
+
+/// The shas of all commits that the tips reach, oldest first by the committer's clock, and their parents.
+fn walk<'a>(
+    repo: &gix::Repository,
+    tips: impl Iterator<Item = &'a ObjectId>,
+    summary: &mut Summary,
+) -> (Vec<String>, Links) {
     let shallow: HashSet<ObjectId> =
         repo.shallow_commits().ok().flatten().map(|ids| ids.iter().copied().collect()).unwrap_or_default();
     let mut seen: HashSet<ObjectId> = HashSet::new();
     let mut stack: Vec<ObjectId> = tips.copied().collect();
-    let mut dated = Vec::new();
+    let (mut dated, mut parents) = (Vec::new(), Links::new());
     let mut buffer = Vec::new();
     while let Some(id) = stack.pop() {
         if !seen.insert(id) {
@@ -189,7 +199,9 @@ fn walk<'a>(repo: &gix::Repository, tips: impl Iterator<Item = &'a ObjectId>, su
             Ok(commit) => {
                 dated.push((commit.committer().map(|c| c.seconds()).unwrap_or_default(), id));
                 if !shallow.contains(&id) {
-                    stack.extend(commit.parent_ids().filter(|parent| !seen.contains(parent)));
+                    let all: Vec<_> = commit.parent_ids().collect();
+                    stack.extend(all.iter().filter(|parent| !seen.contains(*parent)));
+                    parents.insert(id, all);
                 }
             }
             Err(error) => {
@@ -198,7 +210,39 @@ fn walk<'a>(repo: &gix::Repository, tips: impl Iterator<Item = &'a ObjectId>, su
         }
     }
     dated.sort_unstable();
-    dated.into_iter().map(|(_, id)| id.to_string()).collect()
+    (dated.into_iter().map(|(_, id)| id.to_string()).collect(), parents)
+}
+
+/// The tip of the main line: what the origin's `HEAD` points to, or our own, or `main` or `master` where that is of no use.
+fn main_line(repo: &gix::Repository, refs: &BTreeMap<String, ObjectId>) -> Option<ObjectId> {
+    let of_origin = repo.find_reference("refs/remotes/origin/HEAD").ok().and_then(|mut head| head.peel_to_id().ok());
+    let head = of_origin.or_else(|| repo.head_id().ok()).map(|id| id.detach());
+    head.or_else(|| ["refs/heads/main", "refs/heads/master"].iter().find_map(|name| refs.get(*name).copied()))
+}
+
+/// What each merge on the main line brought along: the commits that its other parents reach and its first does not.
+/// Merges that brought more than [`BROUGHT_MAX`] merged whole lines, not a pull request.
+fn brought(parents: &Links, tip: ObjectId) -> Links {
+    let first = |id: &ObjectId| parents.get(id)?.first().copied();
+    let line: Vec<ObjectId> = std::iter::successors(Some(tip), first).collect();
+    // Oldest first, all that the line reaches so far is what the next first parent reaches.
+    let (mut landed, mut brought) = (HashSet::new(), Links::new());
+    for merge in line.into_iter().rev() {
+        landed.insert(merge);
+        let mut stack: Vec<ObjectId> = parents.get(&merge).into_iter().flatten().skip(1).copied().collect();
+        let mut own = Vec::new();
+        while let Some(id) = stack.pop() {
+            if landed.insert(id) {
+                own.push(id);
+                stack.extend(parents.get(&id).into_iter().flatten());
+            }
+        }
+        if (1..=BROUGHT_MAX).contains(&own.len()) {
+            own.sort_unstable();
+            brought.insert(merge, own);
+        }
+    }
+    brought
 }
 
 /// What could not be said as planned.
@@ -215,6 +259,7 @@ struct Outcome {
 struct Label<'a> {
     name: &'a str,
     at: Micros,
+    brought: &'a Links,
 }
 
 /// One import under way.
@@ -323,7 +368,9 @@ type Made = (Verified, Option<Damage>);
 
 impl Label<'_> {
     fn commit(self, lines: &mut Lines<'_>, sha: &str, generation: u32) -> Result<Made, Text> {
-        let (commit, damage) = read_commit(lines, sha)?;
+        let (mut commit, damage) = read_commit(lines, sha)?;
+        let id = ObjectId::from_hex(sha.as_bytes()).map_err(reason)?;
+        commit.brought = self.brought.get(&id).into_iter().flatten().map(ToString::to_string).collect();
         let body = Body { repo: self.name.into(), commit: Some(commit), ..Body::default() };
         Ok((self.signal(&format!("{}:{sha}:{generation}", self.name), &body).map_err(reason)?, damage))
     }
@@ -375,6 +422,7 @@ fn read_commit(lines: &mut Lines<'_>, sha: &str) -> Result<(Commit<'static>, Opt
         author: who(commit.author),
         committer: who(commit.committer),
         message: Cow::Owned(text(commit.message, MESSAGE_BYTES_MAX)),
+        brought: Vec::new(),
         files,
         stat,
     };

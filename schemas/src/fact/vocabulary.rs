@@ -175,6 +175,8 @@ words! {
     pub enum TraceKind {
         /// The pull request that the commit stands for.
         PullRequest = "pull_request",
+        /// A commit that it brought along, where it is the merge of a pull request.
+        Brought = "brought",
         /// The commit that it was picked from.
         CherryPick = "cherry_pick",
         /// The commit that it takes back.

@@ -86,6 +86,51 @@ fn kafka_links_equal_a_plain_reading() {
     }
 }
 
+/// Jenkins merges pull requests as GitHub does, so that git itself tells which commits belong to each.
+#[test]
+fn commits_of_merged_pull_requests_of_jenkins_are_exact() {
+    let (Some(export), Some(script)) = (outside("git/jenkins.jsonl.gz"), outside("to_repo.py")) else {
+        return;
+    };
+    let folder = TempDir::new().expect("a folder");
+    let (repository, dir) = (folder.path().join("repository"), folder.path().join("data"));
+    succeed(Command::new("python3").arg(script).arg(export).arg(&repository));
+    let git = |args: &[&str]| succeed(Command::new("git").arg("-C").arg(&repository).args(args));
+    let mut want = BTreeMap::new();
+    let merges = git(&["log", "--first-parent", "--min-parents=2", "--max-parents=2", "--format=%H%x1f%s", "main"]);
+    for (merge, subject) in merges.lines().filter_map(|line| line.split_once('\u{1f}')) {
+        let Some(rest) = subject.strip_prefix("Merge pull request #") else { continue };
+        let number: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        let commits = git(&["rev-list", &format!("{merge}^1..{merge}^2")]);
+        // More than a pull request has: a release line.
+        if commits.lines().count() <= 256 {
+            want.extend(commits.lines().map(|sha| ((number.clone(), sha.to_owned()), merge.to_owned())));
+        }
+    }
+    succeed(flowsync().args(["import", "git", "--dir"]).arg(&dir).arg(&repository));
+    let brought = "select p.target, b.target as sha, b.sha as merge from fact_traces b
+        join fact_traces p on b.sha = p.sha and p.kind = 'pull_request' where b.kind = 'brought'";
+    let csv = sql(&dir, "csv", brought);
+    let have: BTreeMap<(String, String), String> = csv
+        .lines()
+        .skip(1)
+        .map(|line| {
+            let fields: Vec<_> = line.split(',').collect();
+            let (_, number) = fields[0].rsplit_once('#').expect("a number");
+            ((number.to_owned(), fields[1].to_owned()), fields[2].to_owned())
+        })
+        .collect();
+    let missing: Vec<_> = want.iter().filter(|(pair, merge)| have.get(*pair) != Some(merge)).take(5).collect();
+    let extra: Vec<_> = have.iter().filter(|(pair, _)| !want.contains_key(*pair)).take(5).collect();
+    println!("Jenkins: {} commits of merged pull requests, {} found", want.len(), have.len());
+    assert!(missing.is_empty() && extra.is_empty(), "missing {missing:?}, extra {extra:?}");
+    assert!(want.len() >= 3_400, "only {} commits", want.len());
+    let parts =
+        "select count(*) from edges where edge = 'PART_OF' and src_kind = 'Commit' and dst_kind = 'PullRequest'";
+    let parts: usize = sql(&dir, "csv", parts).lines().nth(1).and_then(|n| n.parse().ok()).expect("a number");
+    assert!(parts >= want.len(), "{parts} edges");
+}
+
 /// Links between issues and commits that others found, one commit an issue: at least 2,311 of 2,314 are asserted.
 fn known_links_are_found(dir: &Path, repository: &Path, known: &Path) {
     // The repository was made of an export: its shas are new.

@@ -247,7 +247,7 @@ fn trace() -> impl Strategy<Value = TraceFact> + Clone {
         |(kind, sha, number, ticket, person, spent_secs)| {
             let (target, who) = match kind {
                 TraceKind::PullRequest => (format!("o/r#{number}"), None),
-                TraceKind::CherryPick | TraceKind::Revert => (sha, None),
+                TraceKind::Brought | TraceKind::CherryPick | TraceKind::Revert => (sha, None),
                 TraceKind::CoAuthor => (String::new(), Some(person)),
                 _ => (ticket.to_owned(), None),
             };

@@ -9,12 +9,14 @@ use std::{
     sync::Arc,
 };
 
-use flowsync_dataflow::Read;
+use flowsync_dataflow::{Read, calibrate::calibrate};
 use flowsync_ingest::{
     connectors::{self, Delivery, Secret, Secrets, Verified, settings},
     simulate::{self, AccountKind, Scale, Simulation, Truth},
 };
-use flowsync_schemas::{Epoch, LogPosition, Micros, PersonId, Pseudonymizer, Signal, Value, id::Account, model::Model};
+use flowsync_schemas::{
+    Epoch, Fact, LogPosition, Micros, PersonId, Pseudonymizer, Signal, Value, id::Account, model::Model,
+};
 
 use crate::{
     judge::{self, Tables},
@@ -219,4 +221,18 @@ fn who_is_who(organisation: &Organisation, tables: &Tables) {
     assert!(same > 50, "the organisation has only {same} pairs of accounts");
     assert!(right * 1_000 >= merged * 990, "{} pairs of strangers are merged", merged - right);
     assert!(right * 1_000 >= same * 700, "{} pairs of one person are not merged: {missed:?}", same - right);
+}
+
+#[test]
+fn what_is_fitted_does_not_depend_on_the_order_of_facts() {
+    let organisation = Organisation::new();
+    let (read, mut seen) = (organisation.reader(), BTreeSet::new());
+    let once = organisation.signals.iter().filter(|signal| seen.insert(signal.id));
+    let mut facts: Vec<Fact> = once.flat_map(|signal| read(signal).0).collect();
+    let model = Model::shipped();
+    let fit = |facts: &[Fact]| calibrate("an organisation", facts, &model, 2).expect("enough to learn from");
+    let fitted = fit(&facts);
+    assert!(fitted.unstated.features.iter().any(|(_, bins)| bins.weight.iter().any(|w| *w != 0)), "nothing was learnt");
+    fastrand::Rng::with_seed(facts.len() as u64).shuffle(&mut facts);
+    assert_eq!(fit(&facts), fitted);
 }

@@ -98,7 +98,7 @@ fn commit(cx: Cx<'_, '_, '_>, pushed_at: Micros, repo: &Text, branch: Option<&st
         deleted: false,
     };
     cx.out.fact(at, FactBody::Commit(fact));
-    message::Commit { source: SPEC.name, at, repo, sha: &sha, message: &commit.message }.read(cx.out);
+    message::Commit { source: SPEC.name, at, repo, sha: &sha, message: &commit.message, brought: &[] }.read(cx.out);
     if let Some(branch) = branch.filter(|_| distinct) {
         keys::mention(cx.out, at, (EntityKind::Commit, &sha), EvidenceKind::BranchKey, branch);
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
 
 use flowsync_schemas::{
     FactBody, Pseudonymizer,
-    fact::{CommitFact, RefFact},
+    fact::{CommitFact, RefFact, TraceKind},
 };
 use tempfile::TempDir;
 
@@ -170,6 +170,31 @@ fn a_history_is_read_as_git_tells_it() {
         mentioned.iter().map(String::as_str).collect::<Vec<_>>(),
         ["PAY-2", "SHOP-1", "SHOP-3", "UTF-8", "owner/name#7"]
     );
+}
+
+#[test]
+fn a_merge_on_the_main_line_says_what_it_brought_along() {
+    let mut lab = Lab::new();
+    let shas = history(&lab);
+    // A line that takes the main line in before it is merged brings its own commits alone.
+    lab.git(&["checkout", "-q", "-b", "long", &shas[2]]);
+    let own = [lab.commit("d.txt", "d", "one"), {
+        lab.git(&["merge", "-q", "--no-ff", "-m", "Merge branch 'main'", "main"]);
+        lab.git(&["rev-parse", "HEAD"])
+    }];
+    lab.git(&["checkout", "-q", "main"]);
+    lab.git(&["merge", "-q", "--no-ff", "-m", "Merge pull request #8 from owner/long", "long"]);
+    let merge = lab.git(&["rev-parse", "HEAD"]);
+    let (_, signals) = lab.import();
+    let traced = facts(&signals).into_iter().filter_map(|body| match body {
+        FactBody::Trace(t) if t.kind == TraceKind::Brought => Some((t.sha.to_string(), t.target.to_string())),
+        _ => None,
+    });
+    let known = |first: &str, second: &str| lab.git(&["rev-list", &format!("{first}..{second}")]);
+    assert_eq!(known(&format!("{merge}^1"), &format!("{merge}^2")).lines().count(), 2);
+    let want = [(&shas[4], &shas[3]), (&merge, &own[0]), (&merge, &own[1])];
+    let want: BTreeSet<_> = want.map(|(merge, sha)| (merge.clone(), sha.clone())).into_iter().collect();
+    assert_eq!(traced.collect::<BTreeSet<_>>(), want);
 }
 
 #[test]
