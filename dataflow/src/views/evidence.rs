@@ -273,7 +273,7 @@ type Heir = (EntityKind, Text, EvidenceKind);
 /// A commit by its id and sha, and the pull request that it is part of.
 pub type Part = (EntityId, Text, Text);
 
-/// Commits that are part of a pull request, as their message or the host says.
+/// Commits that are part of a pull request, as their message, the host or the merge that brought them along says.
 pub fn parts<'s>(cx: &mut Cx<'s>) -> Coll<'s, Part> {
     use EntityKind::{Commit, PullRequest};
     let merged = cx.traces().flat_map(|(commit, t)| {
