@@ -16,7 +16,17 @@ use flowsync_schemas::{
     },
     model::Model,
 };
-use timely::dataflow::{Scope, operators::probe::Handle};
+use timely::{
+    container::CapacityContainerBuilder,
+    dataflow::{
+        Scope,
+        channels::pact::Pipeline,
+        operators::{
+            Operator,
+            probe::{Handle, Probe},
+        },
+    },
+};
 
 use crate::{
     ops::{Arranged, Coll, Version},
@@ -157,14 +167,15 @@ impl<'s> Cx<'s> {
     {
         let outbox = Rc::clone(&self.outbox);
         let name = table.name;
-        let _ = rows
-            .inspect_batch(move |_, batch| {
-                let mut outbox = outbox.borrow_mut();
-                for (row, time, diff) in batch {
-                    outbox.push((name, row.clone().into_row(), *time, *diff as i64));
-                }
-            })
-            .probe_with(&self.probe);
+        let sent = rows.inner.unary::<CapacityContainerBuilder<Vec<()>>, _, _, _>(Pipeline, "Emit", move |_, _| {
+            move |input, _| {
+                input.for_each(|_, batch| {
+                    let rows = batch.drain(..).map(|(row, time, diff)| (name, row.into_row(), time, diff as i64));
+                    outbox.borrow_mut().extend(rows);
+                });
+            }
+        });
+        let _ = sent.probe_with(&self.probe);
     }
 }
 
@@ -208,7 +219,7 @@ shared! {
     /// Commits and the pull requests that they are part of.
     parts: Coll<'s, views::evidence::Part> = views::evidence::parts,
     /// What is stated of links, by tools or people.
-    stated_evidence: Coll<'s, views::evidence::Stated> = views::evidence::stated,
+    stated_evidence: Arranged<'s, views::evidence::Key, views::evidence::Statement> = views::evidence::stated,
     /// Evidence rows, by artifact.
     evidence: Coll<'s, views::evidence::Keyed> = views::evidence::define,
     /// Evidence by artifact.
@@ -228,9 +239,10 @@ shared! {
     /// Statements on accounts in force, by the two accounts.
     identity_statements: Coll<'s, views::identity_evidence::Statement> = views::identity_evidence::statements,
     /// What ties two accounts together, whatever they worked on.
-    resemblances: Coll<'s, views::identity_evidence::Resemblance> = views::identity_evidence::resemblances,
+    resemblances: Arranged<'s, views::identity_evidence::Pair, views::identity_evidence::Resemblance> =
+        views::identity_evidence::resemblances,
     /// Other accounts that may be the same person's.
-    kin: Coll<'s, (PersonId, Vec<PersonId>)> = views::identity_evidence::kin,
+    kin: Arranged<'s, PersonId, Vec<PersonId>> = views::identity_evidence::kin,
     /// Reasons to believe that two accounts are one person's, or not.
     identity_reasons: Coll<'s, views::identity_evidence::Reason> = views::identity_evidence::reasons,
     /// Accounts and the person they belong to.

@@ -10,15 +10,17 @@ use std::{
 };
 
 use differential_dataflow::{
-    ExchangeData, Hashable, VecCollection,
+    AsCollection, Data, ExchangeData, Hashable, VecCollection,
     operators::{
         CountTotal, ThresholdTotal,
         arrange::{self, TraceAgent},
+        join::join_traces,
     },
     trace::implementations::{ValBuilder, ValSpine},
 };
 use flowsync_schemas::{EntityId, EntityKind, Micros, SignalId};
 use serde::{Deserialize, Serialize};
+use timely::container::{CapacityContainerBuilder, PushInto};
 
 /// A collection over epochs.
 pub type Coll<'s, D, R = isize> = VecCollection<'s, u64, D, R>;
@@ -74,7 +76,7 @@ pub fn reduce<'s, K, V, W>(
 where
     K: ExchangeData + Hashable,
     V: ExchangeData,
-    W: ExchangeData,
+    W: Data,
 {
     let push = |batch: &mut Vec<_>, key: &K, values: &mut Vec<_>| {
         batch.clear();
@@ -144,20 +146,29 @@ where
     })
 }
 
-/// Each left row with its right rows, or with `None` where there are none. `right` has at most one row a key.
-pub fn left_join<'s, K, A, B>(left: impl ByKey<'s, K, A>, right: impl ByKey<'s, K, B>) -> Coll<'s, (K, A, Option<B>)>
+/// What `logic` makes of each left row and its right row, or of the left row and `None` where there is none. `right` has at
+/// most one row a key.
+pub fn left_join<'s, K, A, B, I>(
+    left: impl ByKey<'s, K, A>,
+    right: impl ByKey<'s, K, B>,
+    logic: impl Fn(&K, &A, Option<&B>) -> I + Clone + 'static,
+) -> Coll<'s, I::Item>
 where
     K: ExchangeData + Hashable,
     A: ExchangeData,
     B: ExchangeData,
+    I: IntoIterator<Item: Data>,
 {
+    type Out<D> = CapacityContainerBuilder<Vec<(D, u64, isize)>>;
     let left = left.by_key();
-    let all = left.clone().as_collection(|k, a| (k.clone(), a.clone(), None));
+    let alone = logic.clone();
+    let all = left.clone().flat_map_ref(move |k, a| alone(k, a, None));
     // What is matched takes the place of the unmatched row: one join for both.
-    let matched = left.join_core(right.by_key(), |k, a, b| {
-        [((k.clone(), a.clone(), Some(b.clone())), 1isize), ((k.clone(), a.clone(), None), -1)]
-    });
-    all.concat(matched.explode(|signed| [signed]))
+    let matched = move |k: &K, a: &A, b: &B, time: u64, n: &isize, m: &isize, out: &mut Out<I::Item>| {
+        logic(k, a, Some(b)).into_iter().for_each(|row| out.push_into((row, time, n * m)));
+        logic(k, a, None).into_iter().for_each(|row| out.push_into((row, time, -n * m)));
+    };
+    all.concat(join_traces(left, right.by_key(), matched).as_collection())
 }
 
 /// Each distinct element once.
@@ -167,15 +178,22 @@ pub fn distinct<'s, D: ExchangeData + Hashable>(all: Coll<'s, D>) -> Coll<'s, D>
     all.threshold_total(|_, count| isize::from(*count > 0))
 }
 
-/// Sums of five columns by key, carried in the diff: an update costs its own size, not that of its group.
-pub fn sums<'s, K: ExchangeData + Hashable>(summands: Coll<'s, (K, [i64; 5])>) -> Coll<'s, (K, [i64; 5])> {
+/// What `logic` makes of each key and the sums of five columns by it, carried in the diff: an update costs its own size, not
+/// that of its group.
+pub fn sums<'s, K: ExchangeData + Hashable, I>(
+    summands: Coll<'s, (K, [i64; 5])>,
+    mut logic: impl FnMut(K, [i64; 5]) -> I + 'static,
+) -> Coll<'s, I::Item>
+where
+    I: IntoIterator<Item: Clone + 'static>,
+{
     summands
         .explode(|(key, [a, b, c, d, e])| {
             // The first count tells a key whose sums are all zero from a key without rows.
             [(key, ((1isize, a as isize, b as isize), (c as isize, d as isize, e as isize)))]
         })
         .count_total()
-        .map(|(key, ((_, a, b), (c, d, e)))| (key, [a as i64, b as i64, c as i64, d as i64, e as i64]))
+        .flat_map(move |(key, ((_, a, b), (c, d, e)))| logic(key, [a, b, c, d, e].map(|sum| sum as i64)))
 }
 
 /// Shorthand for [`EntityId::of`].

@@ -182,8 +182,10 @@ impl History {
         let (works, stated, tickets) = run(facts, model, |cx, probe| {
             let parts = distinct(cx.parts().map(|(commit, ..)| commit));
             let works = gather(unstated::works(cx, parts), probe);
-            let stated =
-                gather(cx.stated_evidence().map(|((artifact, ticket, kind), _)| (artifact, ticket, kind)), probe);
+            let stated = gather(
+                cx.stated_evidence().as_collection(|(artifact, ticket, kind), _| (*artifact, *ticket, *kind)),
+                probe,
+            );
             let tickets = cx
                 .tickets()
                 .flat_map_ref(|id, v| Some((*id, unstated::hour(v.value.created_at?), v.value.words.clone())));

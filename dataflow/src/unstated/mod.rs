@@ -33,7 +33,7 @@ pub use self::oracle::HELPERS;
 
 use crate::{
     cx::Cx,
-    ops::{Coll, Shared, distinct, id, left_join},
+    ops::{Arranged, ByKey, Coll, Shared, distinct, id, left_join, reduce},
     views::evidence::{EvidenceRow, Keyed},
 };
 
@@ -160,21 +160,21 @@ pub(crate) fn works<'s>(cx: &mut Cx<'s>, linked: Coll<'s, EntityId>) -> Coll<'s,
 }
 
 /// Names of the files that the commits of these pull requests touch.
-fn files_of_pulls<'s>(cx: &mut Cx<'s>, raw: Coll<'s, Raw>) -> Coll<'s, (EntityId, Text)> {
+fn files_of_pulls<'s>(cx: &mut Cx<'s>, raw: Coll<'s, Raw>) -> Arranged<'s, EntityId, Text> {
     let pulls = raw.flat_map(|(id, (_, _, work))| matches!(work, Work::Pull(_)).then_some(id));
     let parts = cx.parts().map(|(commit, _, pull)| (id(EntityKind::PullRequest, &pull), commit)).semijoin(pulls);
-    parts
-        .map(|(pull, commit)| (commit, pull))
-        .arrange_by_key_named("PartsOfUnstated")
-        .join_core(cx.commit_versions(), |_, pull, version| {
+    let files = parts.map(|(pull, commit)| (commit, pull)).arrange_by_key_named("PartsOfUnstated").join_core(
+        cx.commit_versions(),
+        |_, pull, version| {
             let told = !version.value.deleted && !version.value.file_words.is_empty();
             told.then(|| (*pull, version.value.file_words.clone()))
-        })
-        .reduce_named("FilesOfPulls", |_, files, out| {
-            let words: BTreeSet<&str> = files.iter().flat_map(|(words, _)| words.split(' ')).collect();
-            let words: Vec<&str> = words.into_iter().take(WORDS_MAX).collect();
-            out.push((Text::from(words.join(" ")), 1));
-        })
+        },
+    );
+    reduce(files, "FilesOfPulls", |_, files, out| {
+        let words: BTreeSet<&str> = files.iter().flat_map(|(words, _)| words.split(' ')).collect();
+        let words: Vec<&str> = words.into_iter().take(WORDS_MAX).collect();
+        out.push((Text::from(words.join(" ")), 1));
+    })
 }
 
 /// The words of a text, each with what the model tells of it; and what the model knows of, apart.
@@ -202,12 +202,12 @@ fn rarest<'a>(words: impl Iterator<Item = (&'a str, i64, bool)>, n: usize) -> im
 fn change(
     model: &Unstated,
     id: EntityId,
-    (worked_at, signal, work): (Micros, SignalId, Work),
-    files: Option<Text>,
+    (worked_at, signal, work): &(Micros, SignalId, Work),
+    files: Option<&str>,
     people: Vec<PersonId>,
 ) -> Change {
-    let (kind, native, text, files) = match &work {
-        Work::Pull(p) => (EntityKind::PullRequest, &p.pull_request, &p.words, files.as_deref().unwrap_or_default()),
+    let (kind, native, text, files) = match work {
+        Work::Pull(p) => (EntityKind::PullRequest, &p.pull_request, &p.words, files.unwrap_or_default()),
         Work::Commit(c) => (EntityKind::Commit, &c.sha, &c.words, &*c.file_words),
     };
     let known = words(model, text).filter(|w| w.2);
@@ -222,8 +222,8 @@ fn change(
         id,
         kind,
         native: native.clone(),
-        signal,
-        worked_at,
+        signal: *signal,
+        worked_at: *worked_at,
         people,
         words: hashed(words(model, text)),
         files: hashed(words(model, files)),
@@ -356,35 +356,33 @@ pub type Kept = (Shared<Change>, Vec<(Shared<Ticket>, Binned)>);
 pub fn candidates<'s>(cx: &mut Cx<'s>, model: &Rc<Unstated>, linked: Coll<'s, EntityId>) -> Coll<'s, Kept> {
     let raw = raw_changes(cx, linked);
     let files = files_of_pulls(cx, raw.clone());
-    let authored = left_join(raw, files).map(|(id, work, files)| {
+    let authored = left_join(raw, files, |id, work, files| {
         let author = match &work.2 {
             Work::Pull(p) => p.author,
             Work::Commit(c) => c.author,
         };
-        (author, (id, work, files))
+        [(author, (*id, work.clone(), files.cloned()))]
     });
-    let kin = cx.kin().map(|(person, others)| (Some(person), others));
+    let kin = cx.kin().as_collection(|person, others| (Some(*person), others.clone()));
     let read = Rc::clone(model);
-    let changes = left_join(authored, kin).map(move |(author, (id, work, files), kin)| {
-        let mut people: Vec<_> = kin.into_iter().flatten().chain(author).collect();
+    let changes = left_join(authored, kin, move |author, (id, work, files), kin| {
+        let mut people: Vec<_> = kin.into_iter().flatten().copied().chain(*author).collect();
         people.sort_unstable();
-        Shared::new(change(&read, id, work, files, people))
+        [Shared::new(change(&read, *id, work, files.as_deref(), people))]
     });
     let looked_up = changes.flat_map(|change| change.keys().into_iter().map(move |key| (key, change.clone())));
     let compared = Rc::clone(model);
-    let kept = looked_up
-        .join_map(postings(cx, model), move |_, change, ticket| {
-            Change::compare(change, ticket, &compared).map(|candidate| (change.id, candidate))
-        })
-        .flat_map(|pair| pair)
-        // Several keys lead to the same pair: here it counts once, and values come sorted by rank.
-        .reduce_named("Candidates", |_, candidates, out| {
-            let Some(((.., change), _)) = candidates.first() else { return };
-            let kept = candidates.iter().take(CANDIDATES);
-            let kept = kept.map(|((_, _, ticket, bins, _), _)| (ticket.clone(), *bins));
-            out.push(((change.clone(), kept.collect()), 1));
-        });
-    kept.map(|(_, kept)| kept)
+    let pairs = looked_up.by_key().join_core(postings(cx, model).by_key(), move |_, change, ticket| {
+        Change::compare(change, ticket, &compared).map(|candidate| (change.id, candidate))
+    });
+    // Several keys lead to the same pair: here it counts once, and values come sorted by rank.
+    let kept = reduce(pairs, "Candidates", |_, candidates, out| {
+        let Some(((.., change), _)) = candidates.first() else { return };
+        let kept = candidates.iter().take(CANDIDATES);
+        let kept = kept.map(|((_, _, ticket, bins, _), _)| (ticket.clone(), *bins));
+        out.push(((change.clone(), kept.collect()), 1));
+    });
+    kept.as_collection(|_, kept| kept.clone())
 }
 
 /// Log-odds and standard deviation of each of a change's candidates, thousandths of a nat, competition included.
@@ -398,8 +396,7 @@ pub fn evidence<'s>(cx: &mut Cx<'s>, unstated: Unstated) -> Coll<'s, Keyed> {
     let unstated = Rc::new(unstated);
     let stated = cx
         .stated_evidence()
-        .filter(|((_, _, kind), _)| *kind != EvidenceKind::Rejected)
-        .map(|((artifact, ..), _)| artifact);
+        .flat_map_ref(|(artifact, _, kind), _| (*kind != EvidenceKind::Rejected).then_some(*artifact));
     let parts = cx.parts().map(|(commit, ..)| commit);
     let kept = candidates(cx, &unstated, distinct(stated.concat(parts)));
     kept.flat_map(move |(change, candidates)| {
@@ -469,7 +466,7 @@ mod tests {
             deleted: false,
         };
         let work = (Micros::from_secs(400 * 3_600), SignalId(1), Work::Commit(Arc::new(fact)));
-        Shared::new(change(model, EntityId::of(EntityKind::Commit, "a"), work, None, people))
+        Shared::new(change(model, EntityId::of(EntityKind::Commit, "a"), &work, None, people))
     }
 
     fn ticket(model: &Unstated, title: &str, created_hour: i64) -> Shared<Ticket> {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cx::Cx,
-    ops::{Arranged, Coll, id, latest, left_join, sums},
+    ops::{Arranged, Coll, id, latest, left_join, reduce, sums},
     views::evidence::Report,
 };
 
@@ -278,33 +278,34 @@ pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, ActivityRow> {
         let at = || (*artifact, At::Link(l.ticket_key.clone(), l.confidence_bps, l.low_bps, l.high_bps));
         l.is_asserted().then(at)
     });
-    let divided = on_artifacts
-        .map(|(artifact, action)| (artifact, At::Action(action)))
-        .concat(links)
-        .reduce_named("Activity", |_, at, out| {
-            let links: Vec<_> = at
-                .iter()
-                .filter_map(|(v, _)| if let At::Link(ticket, c, l, h) = v { Some((ticket, *c, *l, *h)) } else { None })
-                .collect();
-            for (value, _) in at {
-                if let At::Action(action) = value {
-                    divide(action, &links, out);
-                }
+    let met = on_artifacts.map(|(artifact, action)| (artifact, At::Action(action))).concat(links);
+    let divided = reduce(met, "Activity", |_, at, out| {
+        let links: Vec<_> = at
+            .iter()
+            .filter_map(|(v, _)| if let At::Link(ticket, c, l, h) = v { Some((ticket, *c, *l, *h)) } else { None })
+            .collect();
+        for (value, _) in at {
+            if let At::Action(action) = value {
+                divide(action, &links, out);
             }
-        })
-        .map(|(_, points)| points);
+        }
+    });
+    let divided = divided.as_collection(|_, points| points.clone());
     let on_tickets = acted
         .filter(|(kind, ..)| *kind == EntityKind::Ticket)
         .map(|(_, ticket, a)| (id(EntityKind::Ticket, &ticket), (ticket, a)));
-    let on_tickets = left_join(on_tickets, cx.ticket_names())
-        .map(|(_, (ticket, a), now)| whole(a.person, a.day, now.map_or(ticket, |(_, key)| key), a.kind, a.millipoints));
+    let on_tickets = left_join(on_tickets, cx.ticket_names(), |_, (ticket, a), now| {
+        let ticket = now.map_or(ticket, |(_, key)| key);
+        [whole(a.person, a.day, ticket.clone(), a.kind, a.millipoints)]
+    });
     let logged = logged(cx);
     let reports = cx.reports().filter(is_work).map(move |v| {
         let kind = ActivityKind::Report;
         whole(v.value.person, v.at.day(), v.value.ticket_key.clone(), kind, points(kind))
     });
-    sums(divided.concat(on_tickets).concat(reports).concat(logged)).map(
-        |((person, day, ticket_key, kind), [n, points, low, high, _])| ActivityRow {
+    let all = divided.concat(on_tickets).concat(reports).concat(logged);
+    sums(all, |(person, day, ticket_key, kind), [n, points, low, high, _]| {
+        [ActivityRow {
             person,
             day,
             ticket_key,
@@ -313,8 +314,8 @@ pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, ActivityRow> {
             millipoints: points,
             low_millipoints: low,
             high_millipoints: high,
-        },
-    )
+        }]
+    })
 }
 
 /// What an account did: day, ticket, kind; points expected, low, high.

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cx::Cx,
-    ops::{Coll, Version, id, left_join},
+    ops::{Coll, Version, id, left_join, reduce},
     views::evidence::{Report, in_force},
 };
 
@@ -145,8 +145,9 @@ fn said<'s>(cx: &mut Cx<'s>) -> Coll<'s, (EntityId, Version<Said>)> {
         };
         Some((v.value.person, (action, v)))
     });
-    let by_setting = left_join(reports, cx.aliases()).map(|(account, (action, v), alias)| {
-        let said = v.map(|r| Said {
+    let by_setting = left_join(reports, cx.aliases(), |account, (action, v), alias| {
+        let action = *action;
+        let said = v.clone().map(|r| Said {
             action,
             environment: match (action, &r.environment) {
                 (Action::Deploy, Some(environment)) => environment.to_lowercase().into(),
@@ -154,8 +155,8 @@ fn said<'s>(cx: &mut Cx<'s>) -> Coll<'s, (EntityId, Version<Said>)> {
             },
             project: r.project.clone(),
             ticket_key: r.ticket_key.clone(),
-            person: alias.flatten().unwrap_or(account),
-            human: alias != Some(None),
+            person: alias.copied().flatten().unwrap_or(*account),
+            human: alias != Some(&None),
             critical: false,
             after_done: false,
         });
@@ -163,17 +164,19 @@ fn said<'s>(cx: &mut Cx<'s>) -> Coll<'s, (EntityId, Version<Said>)> {
             Action::Deploy => format!("{action}:{}", said.value.environment).into(),
             Action::Done | Action::Reopen => Text::from(action.word()),
         };
-        (key, said)
+        [(key, said)]
     });
     let settings = cx.settings().flat_map(|((name, key), _)| (&*name == SETTING).then_some((key, ())));
-    let by_ticket = left_join(by_setting, settings).map(|(_, mut v, critical)| {
+    let by_ticket = left_join(by_setting, settings, |_, v, critical| {
+        let mut v = v.clone();
         v.value.critical = critical.is_some();
-        (id(EntityKind::Ticket, &v.value.ticket_key), v)
+        [(id(EntityKind::Ticket, &v.value.ticket_key), v)]
     });
-    left_join(by_ticket, cx.tickets()).map(|(ticket, mut v, tracked)| {
+    left_join(by_ticket, cx.tickets(), |ticket, v, tracked| {
+        let mut v = v.clone();
         let done = tracked.filter(|t| t.value.progress == Progress::Done);
         v.value.after_done = done.is_some_and(|t| t.value.resolved_at.unwrap_or(t.at) < v.at);
-        (ticket, v)
+        [(*ticket, v)]
     })
 }
 
@@ -223,13 +226,12 @@ fn of_ticket(reports: &[&Version<Said>]) -> Vec<Claim> {
 
 /// The claims.
 pub fn claims<'s>(cx: &mut Cx<'s>) -> Coll<'s, Claim> {
-    said(cx)
-        .reduce_named("Claims", |_, reports, out| {
-            // Values come sorted: by clock, then by signal.
-            let reports: Vec<_> = reports.iter().map(|(report, _)| *report).collect();
-            out.extend(of_ticket(&reports).into_iter().map(|claim| (claim, 1)));
-        })
-        .map(|(_, claim)| claim)
+    let claims = reduce(said(cx), "Claims", |_, reports, out| {
+        // Values come sorted: by clock, then by signal.
+        let reports: Vec<_> = reports.iter().map(|(report, _)| *report).collect();
+        out.extend(of_ticket(&reports).into_iter().map(|claim| (claim, 1)));
+    });
+    claims.as_collection(|_, claim| claim.clone())
 }
 
 /// Reports in force, of those that wait for nobody.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cx::Cx,
-    ops::{Coll, Shared, distinct, id, latest, left_join, sums},
+    ops::{Arranged, Coll, Shared, distinct, id, latest, left_join, reduce, sums},
     views::evidence::project_of,
 };
 
@@ -141,9 +141,9 @@ struct Costs {
 /// Where no setting says anything.
 static NO_COSTS: Costs = Costs { centres: BTreeMap::new(), rates: BTreeMap::new(), currency: None };
 
-fn costs<'s>(cx: &mut Cx<'s>) -> Coll<'s, ((), Shared<Costs>)> {
+fn costs<'s>(cx: &mut Cx<'s>) -> Arranged<'s, (), Shared<Costs>> {
     let said = cx.settings().filter(|((name, _), _)| matches!(&**name, "cost_centre" | "day_rate_minor" | "currency"));
-    said.map(|setting| ((), setting)).reduce_named("Costs", |(), settings, out| {
+    reduce(said.map(|setting| ((), setting)), "Costs", |(), settings, out| {
         let mut costs = Costs::default();
         for (((name, key), value), _) in settings {
             match &**name {
@@ -164,18 +164,22 @@ fn costs<'s>(cx: &mut Cx<'s>) -> Coll<'s, ((), Shared<Costs>)> {
 type Group = (Day, Text, Text);
 
 /// Effort, low, high, tickets and people of a group.
-fn totals<'s>(cx: &mut Cx<'s>) -> Coll<'s, (Group, [i64; 5])> {
+fn totals<'s>(cx: &mut Cx<'s>) -> Coll<'s, ((), (Group, [i64; 5]))> {
     let rules = setting(cx, "classification");
     let classes: Coll<'s, (EntityId, Text)> = cx
         .tickets()
         .as_collection(|ticket, v| (Text::from(v.value.kind.to_lowercase()), *ticket))
         .join_map(rules, |_, ticket, class| (*ticket, class.clone()));
     let effort = cx.effort().map(|e| (id(EntityKind::Ticket, &e.ticket_key), e));
-    let shares = left_join(effort, classes).map(|(ticket, e, class)| {
-        let class = if e.ticket_key.is_empty() { "unattributed".into() } else { class.unwrap_or("expense".into()) };
+    let shares = left_join(effort, classes, |ticket, e, class| {
+        let class = match class {
+            _ if e.ticket_key.is_empty() => "unattributed".into(),
+            Some(class) => class.clone(),
+            None => "expense".into(),
+        };
         let (month, project) = (e.day.first_of_month(), project_of(&e.ticket_key));
         let group = (month, project, class);
-        ((group.hashed(), group), ticket, e)
+        [((group.hashed(), group), *ticket, e.clone())]
     });
     let sums_of = shares.clone().map(|(group, _, e)| (group, [e.share_ppm, e.low_ppm, e.high_ppm, 0, 0]));
     let tickets = distinct(shares.clone().map(|((group, texts), ticket, _)| (group, ticket, texts)));
@@ -184,25 +188,24 @@ fn totals<'s>(cx: &mut Cx<'s>) -> Coll<'s, (Group, [i64; 5])> {
         sums_of
             .concat(tickets.map(|(group, _, texts)| ((group, texts), [0, 0, 0, 1, 0])))
             .concat(people.map(|(group, _, texts)| ((group, texts), [0, 0, 0, 0, 1]))),
+        |(_, group), sums| [((), (group, sums))],
     )
-    .map(|((_, group), sums)| (group, sums))
 }
 
 /// Installs the view.
 pub fn install(cx: &mut Cx<'_>) {
-    let totals = totals(cx).map(|total| ((), total));
-    let rows = left_join(totals, costs(cx)).map(|(_, ((month, project, classification), sums), costs)| {
-        let costs = costs.as_deref().unwrap_or(&NO_COSTS);
-        let rate = costs.rates.get(&project).or(costs.rates.get("")).copied().unwrap_or_default();
-        let cost_centre = costs.centres.get(&project).cloned().unwrap_or_default();
+    let rows = left_join(totals(cx), costs(cx), |(), ((month, project, classification), sums), costs| {
+        let costs = costs.map_or(&NO_COSTS, |costs| &**costs);
+        let rate = costs.rates.get(project).or(costs.rates.get("")).copied().unwrap_or_default();
+        let cost_centre = costs.centres.get(project).cloned().unwrap_or_default();
         let period = month.month().into();
-        let [person_days_ppm, low_person_days_ppm, high_person_days_ppm, ticket_count, person_count] = sums;
+        let [person_days_ppm, low_person_days_ppm, high_person_days_ppm, ticket_count, person_count] = *sums;
         let amount = |ppm: i64| ((i128::from(ppm) * i128::from(rate) + 500_000) / 1_000_000) as i64;
-        CapitalizationRow {
+        [CapitalizationRow {
             period,
-            project,
+            project: project.clone(),
             cost_centre,
-            classification,
+            classification: classification.clone(),
             currency: costs.currency.clone().unwrap_or("XXX".into()),
             person_days_ppm,
             low_person_days_ppm,
@@ -212,7 +215,7 @@ pub fn install(cx: &mut Cx<'_>) {
             amount_high_minor: amount(high_person_days_ppm),
             ticket_count,
             person_count,
-        }
+        }]
     });
     cx.emit(&VIEW.table, rows);
 }

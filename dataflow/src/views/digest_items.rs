@@ -267,13 +267,13 @@ fn of_pull_requests<'s>(cx: &mut Cx<'s>) -> Coll<'s, DigestItemRow> {
     });
     let merged = |v: &Version<Arc<PullRequestFact>>| v.value.state == PullRequestState::Merged;
     let merged = cx.pull_requests().flat_map_ref(move |pull, v| merged(v).then(|| (*pull, v.clone())));
-    left_join(merged, best).map(|(_, v, link)| {
-        let p = Arc::unwrap_or_clone(v.value);
-        let (band, evidence) = match &link {
+    left_join(merged, best, |_, v, link| {
+        let p = PullRequestFact::clone(&v.value);
+        let (band, evidence) = match link {
             Some(l) => (l.band(), ("links", format!("PullRequest,{},{}", p.pull_request, l.ticket_key).into())),
             None => (Band::CERTAIN, ("pull_requests", p.pull_request.clone())),
         };
-        let (project, ticket_key) = link.map(|l| (l.project, l.ticket_key)).unzip();
+        let (project, ticket_key) = link.map(|l| (l.project.clone(), l.ticket_key.clone())).unzip();
         let news = News {
             kind: NewsKind::Merged,
             at: p.merged_at.unwrap_or(v.at),
@@ -285,7 +285,7 @@ fn of_pull_requests<'s>(cx: &mut Cx<'s>) -> Coll<'s, DigestItemRow> {
             band,
             evidence,
         };
-        news.row()
+        [news.row()]
     })
 }
 

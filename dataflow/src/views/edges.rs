@@ -14,7 +14,7 @@ use flowsync_schemas::{
 
 use crate::{
     cx::Cx,
-    ops::{Coll, Version, id, latest},
+    ops::{Coll, Version, id, latest, reduce},
 };
 
 /// The view.
@@ -215,15 +215,13 @@ pub fn install(cx: &mut Cx<'_>) {
         let ends = || (l.artifact_kind, l.artifact_id.clone(), LinkedTo, Ticket, l.ticket_key.clone());
         l.is_asserted().then(|| row(ends(), l.band(), Some(l.stated_at)))
     });
-    let rows = certain
-        .map(|(ends, since)| (id_of(&ends), (since.is_none(), since, ends)))
-        // Values come sorted: the earliest is the first, and one without a clock is last.
-        .reduce_named("Edges", |_, stated, out| {
-            if let Some(((_, since, ends), _)) = stated.first() {
-                out.push(((ends.clone(), *since), 1));
-            }
-        })
-        .map(|(_, (ends, since))| row(ends, Band::CERTAIN, since))
-        .concat(links);
+    let certain = certain.map(|(ends, since)| (id_of(&ends), (since.is_none(), since, ends)));
+    // Values come sorted: the earliest is the first, and one without a clock is last.
+    let certain = reduce(certain, "Edges", |_, stated, out| {
+        if let Some(((_, since, ends), _)) = stated.first() {
+            out.push(((ends.clone(), *since), 1));
+        }
+    });
+    let rows = certain.as_collection(|_, (ends, since)| row(ends.clone(), Band::CERTAIN, *since)).concat(links);
     cx.emit(&VIEW.table, rows);
 }

@@ -10,7 +10,11 @@ use std::collections::BTreeMap;
 use flowsync_schemas::{Birth, Day, PersonId, Record, TableSpec, Text, ViewSpec};
 use serde::{Deserialize, Serialize};
 
-use crate::{cx::Cx, ops::Coll, views::activity::Deed};
+use crate::{
+    cx::Cx,
+    ops::{Coll, reduce},
+    views::activity::Deed,
+};
 
 /// The view.
 pub static VIEW: ViewSpec = ViewSpec {
@@ -127,26 +131,25 @@ fn by_identity<'s>(cx: &mut Cx<'s>) -> Coll<'s, (PersonId, Deed)> {
 
 /// The effort.
 pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, EffortRow> {
-    by_identity(cx)
-        .map(|(person, (day, ticket, kind, points))| ((person, day), (ticket, kind, points)))
-        .reduce_named("Effort", |_, activity, out| {
-            let mut points: BTreeMap<&Text, (i64, i64, i64)> = BTreeMap::new();
-            for ((ticket, _, (p, low, high)), accounts) in activity {
-                // Two accounts of a person can have done the same.
-                let n = *accounts as i64;
-                let sum = points.entry(ticket).or_default();
-                *sum = (sum.0 + n * p, sum.1 + n * low, sum.2 + n * high);
-            }
-            out.extend(divide(&points).into_iter().map(|share| (share, 1)));
-        })
-        .map(|((person, day), (ticket_key, share_ppm, low_ppm, high_ppm))| EffortRow {
-            person,
-            day,
-            ticket_key,
-            share_ppm,
-            low_ppm,
-            high_ppm,
-        })
+    let days = by_identity(cx).map(|(person, (day, ticket, kind, points))| ((person, day), (ticket, kind, points)));
+    let divided = reduce(days, "Effort", |_, activity, out| {
+        let mut points: BTreeMap<&Text, (i64, i64, i64)> = BTreeMap::new();
+        for ((ticket, _, (p, low, high)), accounts) in activity {
+            // Two accounts of a person can have done the same.
+            let n = *accounts as i64;
+            let sum = points.entry(ticket).or_default();
+            *sum = (sum.0 + n * p, sum.1 + n * low, sum.2 + n * high);
+        }
+        out.extend(divide(&points).into_iter().map(|share| (share, 1)));
+    });
+    divided.as_collection(|(person, day), (ticket_key, share_ppm, low_ppm, high_ppm)| EffortRow {
+        person: *person,
+        day: *day,
+        ticket_key: ticket_key.clone(),
+        share_ppm: *share_ppm,
+        low_ppm: *low_ppm,
+        high_ppm: *high_ppm,
+    })
 }
 
 /// Installs the view.

@@ -21,7 +21,7 @@ use flowsync_schemas::{
 
 use crate::{
     cx::Cx,
-    ops::{Arranged, Coll, Version, distinct, id, latest, left_join},
+    ops::{Arranged, Coll, Version, distinct, id, latest, left_join, reduce},
     unstated,
 };
 
@@ -172,12 +172,13 @@ pub type Renamed = (EntityId, Report);
 /// Every report, of tickets as they are called now.
 pub fn renamed_reports<'s>(cx: &mut Cx<'s>) -> Coll<'s, Renamed> {
     let written = cx.facts.reports.clone().map(|v| (id(EntityKind::Ticket, &v.value.ticket_key), v));
-    left_join(written, cx.ticket_names()).map(|(written, mut v, now)| {
+    left_join(written, cx.ticket_names(), |written, v, now| {
+        let mut v = v.clone();
         if let Some((project, ticket_key)) = now {
             let report = Arc::make_mut(&mut v.value);
-            (report.project, report.ticket_key) = (project, ticket_key);
+            (report.project, report.ticket_key) = (project.clone(), ticket_key.clone());
         }
-        (written, v)
+        [(*written, v)]
     })
 }
 
@@ -200,9 +201,6 @@ pub type Key = (EntityId, EntityId, EvidenceKind);
 
 /// What is shown of a statement; ordered so that the smallest signal comes first.
 pub type Statement = (SignalId, Micros, EntityKind, Text, Text, Text);
-
-/// One statement of a kind on an artifact and a ticket.
-pub type Stated = (Key, Statement);
 
 fn keyed(kind: EvidenceKind, (signal, at, artifact, artifact_id, project, ticket): Statement) -> (Key, Statement) {
     let key = (id(artifact, &artifact_id), id(EntityKind::Ticket, &ticket), kind);
@@ -227,16 +225,15 @@ fn mentions<'s>(cx: &mut Cx<'s>) -> Coll<'s, (Key, Statement)> {
     let by_number = |m: &MentionFact| matches!(m.kind, EvidenceKind::NumberKey | EvidenceKind::ClosingKey);
     let numbers = held.clone().filter(move |(_, (_, _, m))| by_number(m)).semijoin(tickets).map(|(_, said)| said);
     let keys = held.filter(move |(_, (_, _, m))| !by_number(m));
-    let keys = left_join(keys, cx.ticket_names())
-        .map(|(_, (signal, at, mut m), now)| {
-            if let Some((project, ticket_key)) = now {
-                let m = Arc::make_mut(&mut m);
-                (m.project, m.ticket_key) = (project, ticket_key);
-            }
-            (EntityId::of_project(&m.project), (signal, at, m))
-        })
-        .semijoin(projects)
-        .map(|(_, said)| said);
+    let keys = left_join(keys, cx.ticket_names(), |_, (signal, at, m), now| {
+        let mut m = m.clone();
+        if let Some((project, ticket_key)) = now {
+            let m = Arc::make_mut(&mut m);
+            (m.project, m.ticket_key) = (project.clone(), ticket_key.clone());
+        }
+        [(EntityId::of_project(&m.project), (*signal, *at, m))]
+    });
+    let keys = keys.semijoin(projects).map(|(_, said)| said);
     keys.concat(numbers).map(|(signal, at, m)| {
         let m = Arc::unwrap_or_clone(m);
         keyed(m.kind, (signal, at, m.artifact_kind, m.artifact_id, m.project, m.ticket_key))
@@ -258,11 +255,11 @@ fn tracker_links<'s>(cx: &mut Cx<'s>) -> Coll<'s, (Key, Statement)> {
         let link = r.edge == EdgeKind::LinkedTo && r.dst_kind == EntityKind::Ticket && of_work;
         link.then(|| (id(EntityKind::Ticket, &r.dst_id), v.clone()))
     });
-    left_join(links, cx.ticket_names()).flat_map(|(_, v, now)| {
+    left_join(links, cx.ticket_names(), |_, v, now| {
         let r = &v.value;
         // A tracker's own number that no ticket is known for is no key yet.
         let stated = || r.dst_id.contains(['-', '#']).then(|| (project_of(&r.dst_id), r.dst_id.clone()));
-        let (project, ticket) = now.or_else(stated)?;
+        let (project, ticket) = now.cloned().or_else(stated)?;
         Some(keyed(EvidenceKind::TrackerLink, (v.signal, v.at, r.src_kind, r.src_id.clone(), project, ticket)))
     })
 }
@@ -323,7 +320,7 @@ pub fn project_of(ticket_key: &str) -> Text {
 }
 
 /// What is stated of links, by tools or people: of several signals that state the same, one.
-pub fn stated<'s>(cx: &mut Cx<'s>) -> Coll<'s, Stated> {
+pub fn stated<'s>(cx: &mut Cx<'s>) -> Arranged<'s, Key, Statement> {
     let reported = cx.reports().flat_map(|v| {
         let r = Arc::unwrap_or_clone(v.value);
         let kind = match r.verb {
@@ -348,7 +345,7 @@ pub fn stated<'s>(cx: &mut Cx<'s>) -> Coll<'s, Stated> {
             };
             Some(keyed(kind, (signal, at, artifact, native, project, ticket)))
         });
-    said.concat(inherited).reduce_named("Evidence", |_, statements, out| {
+    reduce(said.concat(inherited), "Evidence", |_, statements, out| {
         if let Some((first, _)) = statements.first() {
             out.push(((*first).clone(), 1));
         }
@@ -361,23 +358,22 @@ pub type Keyed = (EntityId, EvidenceRow);
 /// The evidence.
 pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, Keyed> {
     let model = std::rc::Rc::clone(&cx.model);
-    let stated = cx.stated_evidence().map(
-        move |((artifact, _, kind), (signal, at, artifact_kind, artifact_id, project, ticket_key))| {
-            let weight = model.weight(kind);
-            let row = EvidenceRow {
-                artifact_kind,
-                artifact_id,
-                ticket_key,
-                kind,
-                project,
-                weight_millinats: weight.weight,
-                spread_millinats: weight.spread,
-                at,
-                signal,
-            };
-            (artifact, row)
-        },
-    );
+    let stated = cx.stated_evidence().as_collection(move |(artifact, _, kind), statement| {
+        let weight = model.weight(*kind);
+        let (signal, at, artifact_kind, artifact_id, project, ticket_key) = statement.clone();
+        let row = EvidenceRow {
+            artifact_kind,
+            artifact_id,
+            ticket_key,
+            kind: *kind,
+            project,
+            weight_millinats: weight.weight,
+            spread_millinats: weight.spread,
+            at,
+            signal,
+        };
+        (*artifact, row)
+    });
     match cx.model.unstated.clone() {
         Some(unstated) => stated.concat(unstated::evidence(cx, unstated)),
         None => stated,

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cx::Cx,
-    ops::{Arranged, Coll, distinct, sums},
+    ops::{Arranged, Coll, distinct, reduce, sums},
     views::identity_evidence::Pair,
 };
 
@@ -127,7 +127,7 @@ fn merged<'s>(cx: &mut Cx<'s>) -> Coll<'s, (Pair, Band)> {
             (pair, [weight.weight, weight.spread.pow(2), same, different, i64::from(aside)])
         }
     });
-    sums(weights).flat_map(move |(pair, [weight, variance, same, different, aside])| {
+    sums(weights, move |pair, [weight, variance, same, different, aside]| {
         let band = model.identity_band(weight, variance);
         let holds = different == 0 && (same > 0 || aside == 0);
         (holds && band.confidence_bps >= MERGED_BPS).then_some((pair, band))
@@ -155,27 +155,24 @@ fn labels<'s>(ties: Coll<'s, (PersonId, PersonId)>) -> Coll<'s, (PersonId, Perso
 pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, IdentityRow> {
     let ties = merged(cx).flat_map(|((one, other), band)| [(one, (other, band)), (other, (one, band))]);
     let labels = labels(ties.clone().map(|(one, (other, _))| (one, other)));
-    let tied = labels
-        .join_map(ties, |person, label, (_, band)| (*label, (*person, *band)))
-        .reduce_named("Components", |_, ties, out| {
-            // Values come sorted: the strongest tie of each account is its last.
-            let strongest: BTreeMap<_, _> = ties.iter().map(|((person, band), _)| (*person, *band)).collect();
-            let accounts = strongest.len() as i64;
-            out.extend(strongest.into_iter().map(|(person, band)| ((person, band, accounts), 1)));
-        })
-        .map(|(identity, (person, band, accounts))| (person, Some((identity, band, accounts))));
-    cx.accounts()
-        .map(|account| (account.person, None))
-        .concat(tied)
-        .reduce_named("Identities", |person, said, out| {
-            // Values come sorted: where there is a tie, it is the last; and what is tied is an account.
-            let tie = said.last().and_then(|(tie, _)| **tie);
-            out.push((tie.unwrap_or((*person, Band::CERTAIN, 1)), 1));
-        })
-        .map(|(person, (identity, band, accounts))| {
-            let Band { confidence_bps, low_bps, high_bps } = band;
-            IdentityRow { person, identity, confidence_bps, low_bps, high_bps, accounts }
-        })
+    let tied = labels.join_map(ties, |person, label, (_, band)| (*label, (*person, *band)));
+    let tied = reduce(tied, "Components", |_, ties, out| {
+        // Values come sorted: the strongest tie of each account is its last.
+        let strongest: BTreeMap<_, _> = ties.iter().map(|((person, band), _)| (*person, *band)).collect();
+        let accounts = strongest.len() as i64;
+        out.extend(strongest.into_iter().map(|(person, band)| ((person, band, accounts), 1)));
+    });
+    let tied = tied.as_collection(|identity, (person, band, accounts)| (*person, Some((*identity, *band, *accounts))));
+    let all = cx.accounts().map(|account| (account.person, None)).concat(tied);
+    let identities = reduce(all, "Identities", |person, said, out| {
+        // Values come sorted: where there is a tie, it is the last; and what is tied is an account.
+        let tie = said.last().and_then(|(tie, _)| **tie);
+        out.push((tie.unwrap_or((*person, Band::CERTAIN, 1)), 1));
+    });
+    identities.as_collection(|person, (identity, band, accounts)| {
+        let Band { confidence_bps, low_bps, high_bps } = *band;
+        IdentityRow { person: *person, identity: *identity, confidence_bps, low_bps, high_bps, accounts: *accounts }
+    })
 }
 
 /// The person behind an account, or nobody where it is a bot.

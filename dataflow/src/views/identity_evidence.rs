@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cx::Cx,
-    ops::{Coll, Version, distinct, id, latest},
+    ops::{Arranged, Coll, Version, distinct, id, latest, reduce},
 };
 
 /// The view.
@@ -216,10 +216,10 @@ struct Human {
 }
 
 /// Humans, by account.
-fn humans<'s>(cx: &mut Cx<'s>) -> Coll<'s, (PersonId, Human)> {
+fn humans<'s>(cx: &mut Cx<'s>) -> Arranged<'s, PersonId, Human> {
     let detached = cx.identity_statements().filter(|(_, fact)| !fact.same).map(|(_, fact)| (fact.person, None));
     let accounts = cx.accounts().map(|a| (a.person, Some(a)));
-    accounts.concat(detached).reduce_named("Humans", |_, said, out| {
+    reduce(accounts.concat(detached), "Humans", |_, said, out| {
         let accounts = || said.iter().filter_map(|(fact, _)| fact.as_ref());
         if accounts().next().is_none() || accounts().any(|a| a.bot) {
             return;
@@ -245,40 +245,39 @@ fn set<T: Ord>(all: impl Iterator<Item = T>) -> Vec<T> {
 pub type Reason = (Pair, (IdentityKind, bool));
 
 /// Pairs of those who share a token that few have.
-fn sharing<'s>(humans: &Coll<'s, (PersonId, Human)>) -> Coll<'s, Reason> {
-    let tokens = humans.clone().flat_map(|(person, h)| {
-        let names = h.names.into_iter().map(|token| (SameName, token));
-        let handles = h.handles.into_iter().map(|token| (SameHandle, token));
-        let who = (person, h.logins, h.detached);
+fn sharing<'s>(humans: &Arranged<'s, PersonId, Human>) -> Coll<'s, Reason> {
+    let tokens = humans.clone().flat_map_ref(|person, h| {
+        let names = h.names.iter().map(|token| (SameName, *token));
+        let handles = h.handles.iter().map(|token| (SameHandle, *token));
+        let who = (*person, h.logins.clone(), h.detached);
         names.chain(handles).map(|token| (token, who.clone())).collect::<Vec<_>>()
     });
-    tokens
-        .reduce_named("SharedToken", |(kind, _), people, out| {
-            if people.len() > SHARED_BY_MAX {
-                return;
-            }
-            // Values come sorted: the smaller id is first.
-            for (n, ((one, logins, detached), _)) in people.iter().enumerate() {
-                for ((other, others, too), _) in &people[n + 1..] {
-                    let (pair, aside) = ((*one, *other), *detached || *too);
-                    out.push(((pair, (*kind, aside)), 1));
-                    if logins.iter().any(|tool| others.contains(tool)) {
-                        out.push(((pair, (SameSource, aside)), 1));
-                    }
+    let shared = reduce(tokens, "SharedToken", |(kind, _), people, out| {
+        if people.len() > SHARED_BY_MAX {
+            return;
+        }
+        // Values come sorted: the smaller id is first.
+        for (n, ((one, logins, detached), _)) in people.iter().enumerate() {
+            for ((other, others, too), _) in &people[n + 1..] {
+                let (pair, aside) = ((*one, *other), *detached || *too);
+                out.push(((pair, (*kind, aside)), 1));
+                if logins.iter().any(|tool| others.contains(tool)) {
+                    out.push(((pair, (SameSource, aside)), 1));
                 }
             }
-        })
-        .map(|(_, reason)| reason)
+        }
+    });
+    shared.as_collection(|_, reason| *reason)
 }
 
 /// Pairs that a record or a person names, of which both are humans.
-fn named<'s>(cx: &mut Cx<'s>, humans: &Coll<'s, (PersonId, Human)>) -> Coll<'s, Reason> {
-    let records = humans.clone().flat_map(|(person, h)| {
-        h.same_as.into_iter().filter_map(move |other| Some((pair(person, other)?, SameRecord))).collect::<Vec<_>>()
+fn named<'s>(cx: &mut Cx<'s>, humans: &Arranged<'s, PersonId, Human>) -> Coll<'s, Reason> {
+    let records = humans.clone().flat_map_ref(|person, h| {
+        h.same_as.iter().filter_map(|other| Some((pair(*person, *other)?, SameRecord))).collect::<Vec<_>>()
     });
     let said = cx.identity_statements();
     let said = said.map(|(pair, fact)| (pair, if fact.same { StatedSame } else { StatedDifferent }));
-    let detached = humans.clone().map(|(person, h)| (person, h.detached)).arrange_by_key_named("Detached");
+    let detached = humans.clone().as_collection(|person, h| (*person, h.detached)).arrange_by_key_named("Detached");
     records
         .concat(said)
         .map(|((one, other), kind)| (one, (other, kind)))
@@ -303,13 +302,13 @@ fn working<'s>(cx: &mut Cx<'s>, pairs: Coll<'s, (Pair, bool)>) -> Coll<'s, Reaso
 }
 
 /// A reason of which work is none; no kind where only work can decide.
-pub type Resemblance = (Pair, (Option<IdentityKind>, bool));
+pub type Resemblance = (Option<IdentityKind>, bool);
 
 /// What ties two accounts together, whatever they worked on.
-pub fn resemblances<'s>(cx: &mut Cx<'s>) -> Coll<'s, Resemblance> {
+pub fn resemblances<'s>(cx: &mut Cx<'s>) -> Arranged<'s, Pair, Resemblance> {
     let humans = humans(cx);
     // Each kind once, and nothing where one token is all that there is: then work decides.
-    sharing(&humans).concat(named(cx, &humans)).reduce_named("Reasons", |_, reasons, out| {
+    reduce(sharing(&humans).concat(named(cx, &humans)), "Reasons", |_, reasons, out| {
         let has = |kind| reasons.iter().any(|((k, _), _)| *k == kind);
         out.extend(reasons.iter().map(|((kind, aside), _)| ((Some(*kind), *aside), 1)));
         if has(SameName) != has(SameHandle) && !has(SameRecord) {
@@ -321,38 +320,34 @@ pub fn resemblances<'s>(cx: &mut Cx<'s>) -> Coll<'s, Resemblance> {
 /// Other accounts that may be the same person's, at most [`KIN_MAX`], by account: what a record or a person ties to it, what
 /// shares a token with one of those, and what a record ties to that. Far weaker than an identity, and free of what anybody
 /// worked on, so that links can be judged by it: identities look at work, and so at links.
-pub fn kin<'s>(cx: &mut Cx<'s>) -> Coll<'s, (PersonId, Vec<PersonId>)> {
+pub fn kin<'s>(cx: &mut Cx<'s>) -> Arranged<'s, PersonId, Vec<PersonId>> {
     let of = |kinds: [IdentityKind; 2]| {
-        move |((one, other), (kind, _)): Resemblance| {
+        move |(one, other): &Pair, (kind, _): &Resemblance| {
             let holds = kind.is_some_and(|k| kinds.contains(&k));
-            holds.then_some([(one, other), (other, one)]).into_iter().flatten()
+            holds.then_some([(*one, *other), (*other, *one)]).into_iter().flatten()
         }
     };
     let pairs = cx.resemblances();
-    let selves = pairs.clone().flat_map(|((one, other), _)| [(one, one), (other, other)]);
-    let tied = distinct(pairs.clone().flat_map(of([SameRecord, StatedSame])).concat(selves.clone()));
-    let alike = distinct(pairs.clone().flat_map(of([SameName, SameHandle])).concat(selves));
-    let apart = pairs.flat_map(of([StatedDifferent, StatedDifferent]));
+    let selves = pairs.clone().flat_map_ref(|(one, other), _| [(*one, *one), (*other, *other)]);
+    let tied = distinct(pairs.clone().flat_map_ref(of([SameRecord, StatedSame])).concat(selves.clone()));
+    let alike = distinct(pairs.clone().flat_map_ref(of([SameName, SameHandle])).concat(selves));
+    let apart = pairs.flat_map_ref(of([StatedDifferent, StatedDifferent]));
     let tied = tied.arrange_by_key_named("Tied");
     let reached = tied
         .clone()
         .as_collection(|one, other| (*other, *one))
         .join_map(alike, |_, one, alike| (*alike, *one))
         .join_core(tied, |_, one, other| (one != other).then_some((*one, *other)));
-    distinct(reached)
-        .map(|pair| (pair, ()))
-        .antijoin(distinct(apart))
-        .map(|(pair, ())| pair)
-        .reduce_named("Kin", |_, others, out| out.push((others.iter().take(KIN_MAX).map(|(p, _)| **p).collect(), 1)))
+    let all = distinct(reached).map(|pair| (pair, ())).antijoin(distinct(apart)).map(|(pair, ())| pair);
+    reduce(all, "Kin", |_, others, out| out.push((others.iter().take(KIN_MAX).map(|(p, _)| **p).collect(), 1)))
 }
 
 /// The reasons.
 pub fn reasons<'s>(cx: &mut Cx<'s>) -> Coll<'s, Reason> {
     let reasons = cx.resemblances();
-    let undecided =
-        reasons.clone().flat_map(|(pair, (kind, aside))| if kind.is_none() { Some((pair, aside)) } else { None });
+    let undecided = reasons.clone().flat_map_ref(|pair, (kind, aside)| kind.is_none().then_some((*pair, *aside)));
     let working = working(cx, undecided);
-    reasons.flat_map(|(pair, (kind, aside))| Some((pair, (kind?, aside)))).concat(working)
+    reasons.flat_map_ref(|pair, (kind, aside)| Some((*pair, ((*kind)?, *aside)))).concat(working)
 }
 
 /// Installs the view.

@@ -51,12 +51,8 @@ pub fn install(cx: &mut Cx<'_>) {
         let hour = Micros(s.received_at.0.div_euclid(MICROS_PER_HOUR) * MICROS_PER_HOUR);
         ((s.source, hour), [1, s.fact_count, s.reject_count, 0, 0])
     });
-    let rows = sums(signals).map(|((source, hour), [signal_count, fact_count, reject_count, ..])| HealthRow {
-        source,
-        hour,
-        signal_count,
-        fact_count,
-        reject_count,
+    let rows = sums(signals, |(source, hour), [signal_count, fact_count, reject_count, ..]| {
+        [HealthRow { source, hour, signal_count, fact_count, reject_count }]
     });
     cx.emit(&VIEW.table, rows);
 }

@@ -10,7 +10,7 @@ use flowsync_schemas::{Birth, PersonId, Record, TableSpec, Text, ViewSpec, fact:
 
 use crate::{
     cx::Cx,
-    ops::{Coll, distinct},
+    ops::{Coll, distinct, reduce},
 };
 
 /// The view.
@@ -31,7 +31,7 @@ pub static VIEW: ViewSpec = ViewSpec {
 };
 
 /// One person.
-#[derive(Clone, Debug, PartialEq, Eq, Record)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Record)]
 pub struct PersonRow {
     /// Pseudonym.
     pub person: PersonId,
@@ -55,15 +55,14 @@ pub fn bots<'s>(cx: &mut Cx<'s>) -> Coll<'s, PersonId> {
 
 /// Installs the view.
 pub fn install(cx: &mut Cx<'_>) {
-    let rows = cx
-        .accounts()
-        .map(|a| (a.person, (a.source, a.kind, a.bot)))
-        .reduce_named("People", |_, accounts, out| {
-            let join = |words: BTreeSet<&str>| -> Text { words.into_iter().collect::<Vec<_>>().join(",").into() };
-            let sources = join(accounts.iter().map(|((source, _, _), _)| &**source).collect());
-            let kinds = join(accounts.iter().map(|((_, kind, _), _)| &**kind).collect());
-            out.push(((sources, kinds, accounts.iter().any(|((_, _, bot), _)| *bot)), 1));
-        })
-        .map(|(person, (sources, account_kinds, bot))| PersonRow { person, sources, account_kinds, bot });
+    let accounts = cx.accounts().map(|a| (a.person, (a.source, a.kind, a.bot)));
+    let people = reduce(accounts, "People", |person, accounts, out| {
+        let join = |words: BTreeSet<&str>| -> Text { words.into_iter().collect::<Vec<_>>().join(",").into() };
+        let sources = join(accounts.iter().map(|((source, _, _), _)| &**source).collect());
+        let account_kinds = join(accounts.iter().map(|((_, kind, _), _)| &**kind).collect());
+        let bot = accounts.iter().any(|((_, _, bot), _)| *bot);
+        out.push((PersonRow { person: *person, sources, account_kinds, bot }, 1));
+    });
+    let rows = people.as_collection(|_, row| row.clone());
     cx.emit(&VIEW.table, rows);
 }

@@ -101,20 +101,19 @@ pub fn install(cx: &mut Cx<'_>) {
         counts.then_some((e.kind, *so))
     });
     let model = std::rc::Rc::clone(&cx.model);
-    let rows = sums(spoke.map(|(kind, so)| (kind, [so.into(), (!so).into(), 0, 0, 0]))).map(
-        move |(kind, [confirmed_count, rejected_count, ..])| {
-            let band = Band::of_counts(confirmed_count, rejected_count);
-            let weight = model.weight(kind);
-            ReliabilityRow {
-                kind,
-                confirmed_count,
-                rejected_count,
-                reliability_bps: band.confidence_bps,
-                low_bps: band.low_bps,
-                high_bps: band.high_bps,
-                model_bps: model.band(weight.weight, weight.spread.pow(2)).confidence_bps,
-            }
-        },
-    );
+    let counts = spoke.map(|(kind, so)| (kind, [so.into(), (!so).into(), 0, 0, 0]));
+    let rows = sums(counts, move |kind, [confirmed_count, rejected_count, ..]| {
+        let band = Band::of_counts(confirmed_count, rejected_count);
+        let weight = model.weight(kind);
+        [ReliabilityRow {
+            kind,
+            confirmed_count,
+            rejected_count,
+            reliability_bps: band.confidence_bps,
+            low_bps: band.low_bps,
+            high_bps: band.high_bps,
+            model_bps: model.band(weight.weight, weight.spread.pow(2)).confidence_bps,
+        }]
+    });
     cx.emit(&VIEW.table, rows);
 }

@@ -92,8 +92,10 @@ pub fn verdicts<'s>(cx: &mut Cx<'s>) -> Coll<'s, Verdict> {
         let pair = (artifact, id(EntityKind::Ticket, &v.value.ticket_key));
         Some((v.value.person, (pair, v.map(|_| confirms))))
     });
-    let by_person = left_join(said, cx.aliases())
-        .flat_map(|(account, (pair, v), alias)| Some(((pair, alias.unwrap_or(Some(account))?), v)));
+    let by_person = left_join(said, cx.aliases(), |account, (pair, v), alias| {
+        let person = alias.copied().unwrap_or(Some(*account))?;
+        Some(((*pair, person), v.clone()))
+    });
     latest(by_person, |_| false).as_collection(|(pair, person), v| (*pair, (*person, v.value)))
 }
 
@@ -102,7 +104,8 @@ pub type Tally = (Pair, [i64; 5]);
 
 /// How many people confirm and reject each link.
 pub fn tallies<'s>(cx: &mut Cx<'s>) -> Coll<'s, Tally> {
-    sums(cx.verdicts().map(|(pair, (_, confirms))| (pair, [confirms.into(), (!confirms).into(), 0, 0, 0])))
+    let counts = cx.verdicts().map(|(pair, (_, confirms))| (pair, [confirms.into(), (!confirms).into(), 0, 0, 0]));
+    sums(counts, |pair, counts| [(pair, counts)])
 }
 
 /// Installs the view.
@@ -112,9 +115,9 @@ pub fn install(cx: &mut Cx<'_>) {
         // The person's own verdict agrees with nobody.
         (*person, [1, same - 1, *other, 0, 0])
     });
-    let rows = sums(compared).map(|(person, [verdict_count, agreed_count, disagreed_count, ..])| {
+    let rows = sums(compared, |person, [verdict_count, agreed_count, disagreed_count, ..]| {
         let band = Band::of_counts(agreed_count, disagreed_count);
-        ReputationRow {
+        [ReputationRow {
             person,
             verdict_count,
             agreed_count,
@@ -122,7 +125,7 @@ pub fn install(cx: &mut Cx<'_>) {
             reputation_bps: band.confidence_bps,
             low_bps: band.low_bps,
             high_bps: band.high_bps,
-        }
+        }]
     });
     cx.emit(&VIEW.table, rows);
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cx::Cx,
-    ops::{Coll, id, left_join},
+    ops::{Coll, id, left_join, reduce},
     views::{evidence::project_of, links::LinkRow},
 };
 
@@ -233,17 +233,15 @@ pub fn smart_commits<'s>(cx: &mut Cx<'s>) -> Coll<'s, Smart> {
         let asks = matches!(t.fact.kind, TraceKind::Worklog | TraceKind::Comment | TraceKind::Start | TraceKind::Done);
         asks.then(|| (id(EntityKind::Ticket, &t.fact.target), t))
     });
-    left_join(asked, cx.ticket_names())
-        .map(|(_, t, now)| {
-            let key = &t.fact.target;
-            let (project, ticket_key) = now.unwrap_or_else(|| (project_of(key), key.clone()));
-            let (kind, sha, spent_secs) = (t.fact.kind, t.fact.sha.clone(), t.fact.spent_secs);
-            let (author, authored_at, committed_at) = (t.author, t.authored_at, t.committed_at);
-            let known = EntityId::of_project(&project);
-            (known, SmartCommit { kind, project, ticket_key, sha, author, authored_at, committed_at, spent_secs })
-        })
-        .semijoin(cx.known_projects())
-        .map(|(_, s)| (id(EntityKind::Ticket, &s.ticket_key), s))
+    let renamed = left_join(asked, cx.ticket_names(), |_, t, now| {
+        let key = &t.fact.target;
+        let (project, ticket_key) = now.cloned().unwrap_or_else(|| (project_of(key), key.clone()));
+        let (kind, sha, spent_secs) = (t.fact.kind, t.fact.sha.clone(), t.fact.spent_secs);
+        let (author, authored_at, committed_at) = (t.author, t.authored_at, t.committed_at);
+        let known = EntityId::of_project(&project);
+        [(known, SmartCommit { kind, project, ticket_key, sha, author, authored_at, committed_at, spent_secs })]
+    });
+    renamed.semijoin(cx.known_projects()).map(|(_, s)| (id(EntityKind::Ticket, &s.ticket_key), s))
 }
 
 /// Blocked work is work in progress, where two words are compared.
@@ -281,21 +279,19 @@ pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, TicketStatusRow> {
         let t = TicketFact::clone(&v.value);
         (*ticket, Side::Tracker((t.ticket_key, t.project, t.title, t.status, t.progress)))
     });
-    evidence
-        .concat(tracker)
-        .reduce_named("TicketStatus", |_, sides, out| {
-            let mut tracker = None;
-            let mut word = None;
-            for (side, _) in sides {
-                match side {
-                    Side::Tracker(t) => tracker = Some(t),
-                    // Sides come sorted: the last word outdoes those before it.
-                    Side::Evidence(w) => word = Some(w),
-                }
+    let status = reduce(evidence.concat(tracker), "TicketStatus", |_, sides, out| {
+        let mut tracker = None;
+        let mut word = None;
+        for (side, _) in sides {
+            match side {
+                Side::Tracker(t) => tracker = Some(t),
+                // Sides come sorted: the last word outdoes those before it.
+                Side::Evidence(w) => word = Some(w),
             }
-            out.extend(row(tracker, word).map(|r| (r, 1)));
-        })
-        .map(|(_, row)| row)
+        }
+        out.extend(row(tracker, word).map(|r| (r, 1)));
+    });
+    status.as_collection(|_, row| row.clone())
 }
 
 /// Installs the view.

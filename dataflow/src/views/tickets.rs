@@ -106,7 +106,7 @@ pub fn names<'s>(cx: &mut Cx<'s>) -> Arranged<'s, EntityId, Named> {
         let tracked = EntityId::of_parts("tracker id", &[&native]);
         Some((tracked, v.map(|t| (t.project.clone(), t.ticket_key.clone(), native))))
     });
-    let uses = versions.reduce_named("NamesOfTicket", |_, versions: &[(&Version<Calls>, isize)], out| {
+    let uses = reduce(versions, "NamesOfTicket", |_, versions: &[(&Version<Calls>, isize)], out| {
         // Versions sort by age.
         let Some((last, _)) = versions.last() else { return };
         let (project, current, _) = &last.value;
@@ -122,7 +122,7 @@ pub fn names<'s>(cx: &mut Cx<'s>) -> Arranged<'s, EntityId, Named> {
         let former = former.into_iter().map(|(name, v)| (id(EntityKind::Ticket, name), Use::Former(named(v))));
         out.extend(former.chain([(id(EntityKind::Ticket, current), Use::Current)]).map(|used| (used, 1)));
     });
-    reduce(uses.map(|(_, used)| used).arrange_by_key_named("NamesInUse"), "TicketNames", |_, uses, out| {
+    reduce(uses.as_collection(|_, used| used.clone()), "TicketNames", |_, uses, out| {
         // Who has it now comes last, before that who had it last.
         if let Some((Use::Former(version), _)) = uses.last() {
             out.push((version.value.clone(), 1));
