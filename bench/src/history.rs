@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use flowsync_dataflow::Read;
 use flowsync_ingest::{
     connectors::{self, Delivery, Secret, Secrets, Verified, settings},
-    simulate::{self, Scale, Simulated, Simulation},
+    simulate::{self, Scale, Simulated, Simulation, Truth},
 };
 use flowsync_schemas::{Micros, Pseudonymizer, Signal};
 use serde_json::Value;
@@ -47,9 +47,22 @@ pub struct History {
 impl History {
     /// Of at least so many signals; the first one states the settings.
     pub fn new(signals: u64) -> Result<Self> {
-        let simulation = simulation(signals)?.without_truth();
+        Self::of(simulation(signals)?.without_truth())
+    }
+
+    /// The same, and what is true of it is kept until it is asked for.
+    pub fn telling(signals: u64) -> Result<Self> {
+        Self::of(simulation(signals)?)
+    }
+
+    fn of(simulation: Simulation) -> Result<Self> {
         let settings = settings::signal(&simulation.settings(), None, until()?)?;
         Ok(Self { simulation, secrets: secrets(), first: Some(settings.into_signal()) })
+    }
+
+    /// What is true, after the last signal.
+    pub fn truth(&mut self) -> Vec<Truth> {
+        self.simulation.truth()
     }
 
     /// The next so many signals, or fewer at the end.
@@ -118,9 +131,14 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Whoever is named in a history, by pseudonym.
+pub fn people() -> Pseudonymizer {
+    Pseudonymizer::new(&[7; 32])
+}
+
 /// Reads signals as the product does.
 pub fn reader() -> Read {
-    let people = Pseudonymizer::new(&[7; 32]);
+    let people = people();
     Arc::new(move |signal: &Signal| {
         let parsed = connectors::parse(&Verified::from_log(signal.clone()), &people);
         (parsed.facts, parsed.rejections)

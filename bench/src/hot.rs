@@ -46,7 +46,7 @@ fn parse(signals: Vec<Signal>) -> Result<()> {
 /// Through all views with one worker, in epochs of so many signals.
 fn flow(signals: Vec<Signal>, epoch: usize) -> Result<()> {
     let read: Read = history::reader();
-    let mut running = Running::start(1, read)?;
+    let mut running = Running::start(1, read, &[])?;
     let pushed = running.push(signals, epoch)?;
     ensure!(pushed.changed_rows > pushed.signals, "only {} rows changed", pushed.changed_rows);
     running.finish()

@@ -1,7 +1,7 @@
 //! The dataflow of all views, in process: from signals to changed rows, parsing included, files and sockets not.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex,
         mpsc::{Receiver, sync_channel},
@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result};
 use flowsync_dataflow::{Config, Job, Read, views::evidence::EvidenceRow};
 use flowsync_schemas::{
-    Epoch, EpochDelta, LogPosition, Record, Signal, TableChange, Text, fact::EvidenceKind, model::Model,
+    Epoch, EpochDelta, LogPosition, Record, Row, Signal, TableChange, Text, fact::EvidenceKind, model::Model,
 };
 
 use crate::{
@@ -82,11 +82,18 @@ struct Held {
     rows: BTreeMap<&'static str, i64>,
     /// Commits whose message names a ticket, by ticket.
     commits_named: BTreeMap<Text, i64>,
+    /// The rows of the tables that are asked for.
+    kept: HashMap<&'static str, HashMap<Row, i64>>,
 }
 
 impl Held {
     fn apply(&mut self, change: &TableChange) {
         *self.rows.entry(change.table).or_default() += change.rows.iter().map(|(_, diff)| diff).sum::<i64>();
+        if let Some(kept) = self.kept.get_mut(change.table) {
+            for (row, diff) in &change.rows {
+                *kept.entry(row.clone()).or_default() += diff;
+            }
+        }
         if change.table == "evidence" {
             for (row, diff) in &change.rows {
                 if let Ok(evidence) = EvidenceRow::from_values(row)
@@ -130,13 +137,14 @@ impl Pushed {
 }
 
 impl Running {
-    /// Starts the job of all views.
-    pub fn start(workers: usize, read: Read) -> Result<Self> {
+    /// Starts the job of all views. The rows of the tables `kept` can be asked for.
+    pub fn start(workers: usize, read: Read, kept: &[&'static str]) -> Result<Self> {
         let (send, deltas) = sync_channel::<EpochDelta>(64);
         let config = Config { workers, model: Model::shipped(), epochs_in_flight_max: EPOCHS_IN_FLIGHT };
         let job = Job::start(config, read, send)?;
         let (told, closed) = std::sync::mpsc::channel();
-        let held = Arc::new(Mutex::new(Held::default()));
+        let kept = kept.iter().map(|table| (*table, HashMap::new())).collect();
+        let held = Arc::new(Mutex::new(Held { kept, ..Held::default() }));
         let kept = Arc::clone(&held);
         let consumer = std::thread::spawn(move || {
             for delta in deltas {
@@ -185,6 +193,13 @@ impl Running {
     /// Rows that are there, by table.
     pub fn rows(&self) -> BTreeMap<&'static str, i64> {
         self.held.lock().unwrap_or_else(|e| e.into_inner()).rows.clone()
+    }
+
+    /// The rows of a table that is kept.
+    pub fn kept<R: Record>(&self, table: &str) -> Result<Vec<R>> {
+        let held = self.held.lock().unwrap_or_else(|e| e.into_inner());
+        let rows = held.kept.get(table).with_context(|| format!("{table} is not kept"))?;
+        rows.iter().filter(|(_, n)| **n != 0).map(|(row, _)| Ok(R::from_values(row)?)).collect()
     }
 
     /// Commits whose message names a ticket, by ticket.
@@ -252,7 +267,7 @@ fn at_size(signals: u64, plan: &Plan, limit: f64, report: &mut Report) -> Result
     // Enough beyond the load for what is measured on top of it.
     let beyond = plan.steady + plan.single;
     let mut history = History::new(signals + beyond as u64 + signals / 10)?;
-    let mut running = Running::start(cores(), history::reader())?;
+    let mut running = Running::start(cores(), history::reader(), &[])?;
     let mut load = Pushed::default();
     while load.signals < signals {
         let chunk = history.batch(CHUNK.min((signals - load.signals) as usize));

@@ -17,6 +17,8 @@ pub struct Machine {
     pub kernel: String,
     /// Commit of this tree, with `+` where files differ from it.
     pub commit: String,
+    /// Profile of this build: the folder that cargo put it in.
+    pub profile: String,
     /// Versions of what does the work.
     pub versions: Vec<String>,
 }
@@ -40,6 +42,7 @@ impl Machine {
             memory_bytes: kib * 1024,
             kernel: file("/proc/sys/kernel/osrelease").trim().to_owned(),
             commit: commit(),
+            profile: profile().unwrap_or_else(|| "unknown".to_owned()),
             versions: versions(include_str!("../../Cargo.lock")),
         }
     }
@@ -47,9 +50,14 @@ impl Machine {
     /// In one line.
     pub fn line(&self) -> String {
         let gib = self.memory_bytes >> 30;
-        let Self { cpu, cores, kernel, commit, versions, .. } = self;
-        format!("{cpu}, {cores} cores, {gib} GiB, Linux {kernel}; commit {commit}; {}", versions.join(", "))
+        let Self { cpu, cores, kernel, commit, profile, versions, .. } = self;
+        let versions = versions.join(", ");
+        format!("{cpu}, {cores} cores, {gib} GiB, Linux {kernel}; commit {commit}, profile {profile}; {versions}")
     }
+}
+
+fn profile() -> Option<String> {
+    Some(std::env::current_exe().ok()?.parent()?.file_name()?.to_string_lossy().into_owned())
 }
 
 fn commit() -> String {

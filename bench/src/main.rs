@@ -4,6 +4,7 @@
 //! Nothing here is imported by anyone. It measures the product through its own doors: the dataflow by its job, everything
 //! else by the real process, which is this same executable (`flowsync-bench flowsync run …`).
 
+mod accuracy;
 mod history;
 mod hot;
 mod incremental;
@@ -78,6 +79,8 @@ enum Size {
 enum Group {
     /// Raw differential, and the dataflow of all views: load, steady state, memory, cost of an update.
     Dataflow,
+    /// Links, identities and effort against what is true of a simulated organisation.
+    Accuracy,
     /// The real process: gateway, latency, commits, restart.
     Served,
     /// Ten named questions, beside DuckDB (measures the process as well: it fills the tables).
@@ -108,11 +111,14 @@ fn run(cli: Cli) -> Result<()> {
     }
     let Run { size, only, json } = cli.run;
     if cfg!(debug_assertions) && size != Size::Quick {
-        bail!("this build is not optimised, so its figures would mean nothing: cargo run --release -p flowsync-bench");
+        bail!("this build is not optimised, so its figures would mean nothing: cargo run --profile dist -p flowsync-bench");
     }
     let wanted = |group| only.is_empty() || only.contains(&group);
     let mut report = Report::new(machine::Machine::read());
     let steady = if wanted(Group::Dataflow) { Some(incremental::measure(size, &mut report)?) } else { None };
+    if wanted(Group::Accuracy) {
+        accuracy::measure(size, &mut report)?;
+    }
     // The questions and DuckDB's recomputation are asked of the directory that the process leaves.
     if wanted(Group::Served) || wanted(Group::Queries) || wanted(Group::Peers) {
         let site = served::measure(size, &mut report)?;

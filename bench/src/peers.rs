@@ -163,7 +163,7 @@ fn stated_links(size: Size, report: &mut Report) -> Result<()> {
         }
     }
     let count = history.signals.len() as f64;
-    let mut running = Running::start(history::cores(), history::reader())?;
+    let mut running = Running::start(history::cores(), history::reader(), &[])?;
     let pushed = running.push(history.signals, 20_000)?;
     let ours = running.commits_named();
     running.finish()?;
