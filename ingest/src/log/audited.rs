@@ -52,7 +52,7 @@ pub trait Audited: Send {
     fn indexed_at(&self, offset: u64) -> Result<Option<SignalId>, LogError>;
 }
 
-impl dyn Audited {
+impl dyn Audited + '_ {
     fn node(&self, level: u32, index: u64) -> Result<TreeHash, LogError> {
         let offset = completed_by(level, index);
         let kept = self.hashes_at(offset)?.unwrap_or_default();

@@ -15,7 +15,7 @@ mod audited;
 pub(crate) mod conformance;
 mod embedded;
 pub(crate) mod record;
-mod store;
+pub(crate) mod store;
 pub mod tree;
 
 use std::{io, path::PathBuf, time::Duration};

@@ -19,17 +19,17 @@ use super::{
 
 /// See the module.
 #[derive(Clone)]
-pub(super) struct Store {
-    pub(super) path: PathBuf,
-    pub(super) database: Database,
-    pub(super) records: Keyspace,
-    pub(super) ids: Keyspace,
-    pub(super) hashes: Keyspace,
+pub(crate) struct Store {
+    pub(crate) path: PathBuf,
+    pub(crate) database: Database,
+    pub(crate) records: Keyspace,
+    pub(crate) ids: Keyspace,
+    pub(crate) hashes: Keyspace,
 }
 
 impl Store {
     /// Opens the keyspaces, or creates what is missing of them.
-    pub(super) fn open(path: &Path) -> Result<Self, LogError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, LogError> {
         let failed = |e| failure(path, None, e);
         let database = Database::builder(path).open().map_err(failed)?;
         let keyspace = |name| database.keyspace(name, KeyspaceCreateOptions::default).map_err(failed);
@@ -41,19 +41,19 @@ impl Store {
     }
 
     /// Everything as of now.
-    pub(super) fn view(&self) -> View {
+    pub(crate) fn view(&self) -> View {
         View { snapshot: self.database.snapshot(), store: self.clone() }
     }
 
     /// Reads an offset.
-    pub(super) fn offset(&self, bytes: &[u8]) -> Result<u64, LogError> {
+    pub(crate) fn offset(&self, bytes: &[u8]) -> Result<u64, LogError> {
         let bytes = bytes.try_into().map_err(|_| corrupt(0, format!("{} bytes are no offset", bytes.len())))?;
         Ok(u64::from_be_bytes(bytes))
     }
 }
 
 /// Hashes as stored.
-pub(super) fn packed(hashes: &[TreeHash]) -> Vec<u8> {
+pub(crate) fn packed(hashes: &[TreeHash]) -> Vec<u8> {
     hashes.iter().flat_map(|hash| hash.0).collect()
 }
 
@@ -66,7 +66,7 @@ fn unpacked(offset: u64, bytes: &[u8]) -> Result<Vec<TreeHash>, LogError> {
 }
 
 /// See [`Audited`].
-pub(super) struct View {
+pub(crate) struct View {
     snapshot: Snapshot,
     store: Store,
 }
@@ -132,7 +132,7 @@ impl Audited for View {
 }
 
 /// A failed open or read. `offset`: the record that was being read.
-pub(super) fn failure(path: &Path, offset: Option<u64>, error: fjall::Error) -> LogError {
+pub(crate) fn failure(path: &Path, offset: Option<u64>, error: fjall::Error) -> LogError {
     let path = path.to_owned();
     let io = |source: io::Error| match source.kind() {
         // Cut files: what should be there is not.
