@@ -207,14 +207,13 @@ impl Checkpoints {
             return Err(AuditError::Kept { path: self.path.clone(), source });
         }
         let size = log.leaves()?;
-        let signed = self.newest.as_ref().map(|(newest, _)| newest);
-        if size == signed.map_or(0, |newest| newest.size) {
-            return Ok(None);
-        }
-        if let Some(newest) = signed
+        if let Some((newest, _)) = &self.newest
             && (size < newest.size || log.edge(newest.size)?.root() != newest.root)
         {
             return Err(AuditError::Rewritten { size, signed: newest.size });
+        }
+        if size == self.newest.as_ref().map_or(0, |(newest, _)| newest.size) {
+            return Ok(None);
         }
         let root = log.edge(size)?.root();
         let note = Checkpoint::sign(size, root, &self.key);
@@ -340,6 +339,8 @@ mod tests {
         let shorter = EmbeddedLog::open(&dir.path().join("shorter")).unwrap();
         shorter.append(&[signal(0, 10)]).unwrap();
         assert!(matches!(kept.sign(&*shorter.audited(0).unwrap()), Err(AuditError::Rewritten { .. })));
+        let as_long = open("as long", 1);
+        assert!(matches!(kept.sign(&*as_long.audited(0).unwrap()), Err(AuditError::Rewritten { .. })));
         let mut foreign = Checkpoints::open(&audit, SigningKey::of_log(&[8; 32], 0)).unwrap();
         let error = foreign.sign(&*log.audited(0).unwrap()).unwrap_err();
         assert!(error.to_string().contains("audit verify"), "{error}");
