@@ -304,7 +304,8 @@ mod tests {
         };
         let ends: Vec<_> = (0..whole.len()).filter(signature_ends).collect();
         assert_eq!(ends.len(), 3);
-        for cut in 0..whole.len() {
+        // Everywhere in the last one, and at the beginning.
+        for cut in (0..8).chain(ends[1] - 2..whole.len()) {
             fs::write(&file, &whole[..cut]).unwrap();
             let notes: Vec<String> = Notes::kept(&audit).unwrap().unwrap().map(Result::unwrap).collect();
             let complete = ends.iter().filter(|end| **end <= cut).count();
@@ -319,6 +320,22 @@ mod tests {
                 sizes.map(|n| Checkpoint::open(&n.unwrap(), key().public()).unwrap().size as usize).collect();
             assert_eq!(sizes, (1..=complete.min(2)).chain([3]).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn the_newest_is_found_at_the_end_of_a_long_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (key, root) = (key(), TreeHash([1; 32]));
+        let note = |size| Checkpoint::sign(size, root, &key);
+        let many: String = (1..=1500).map(|size| note(size) + "\n").collect();
+        assert!(many.len() > 2 * NOTE_BYTES_MAX);
+        // A reader that starts anywhere in the middle of a checkpoint.
+        for padding in 0..note(1).len() {
+            fs::write(dir.path().join(FILE), "x".repeat(padding) + &many).unwrap();
+            assert_eq!(newest(dir.path()).unwrap(), Some(note(1500)));
+        }
+        let kept = Checkpoints::open(dir.path(), SigningKey::of_log(&[7; 32], 0)).unwrap();
+        assert_eq!(kept.newest().unwrap().0.size, 1500);
     }
 
     #[test]

@@ -71,7 +71,7 @@ fn show(report: &Report) -> String {
     out.push_str(&format!("{checkpoints} signed checkpoints agree, {checkpoints_given} of them kept elsewhere"));
     match size.saturating_sub(*signed) {
         0 => out.push('\n'),
-        newer => out.push_str(&format!("; {newer} newer signals have no checkpoint yet, only their stored hashes\n")),
+        newer => out.push_str(&format!("; {newer} newer signals have no checkpoint yet\n")),
     }
     for doubt in doubts {
         out.push_str(&format!("NOT GOOD: {doubt}\n"));
