@@ -1,9 +1,9 @@
 //! The data directory: where everything is, who may write, and the tenant's key.
 //!
 //! Invariants: one writer, told by a lock that the operating system lifts when the process ends, however it ends; a
-//! second writer is told who holds it. Readers take no lock. The tenant's key is made once, from the system's randomness, and
-//! is whole or absent: every pseudonym hangs on it (I8). What holds raw identities (`log`, `vault`, `keys`) is closed to
-//! other users.
+//! second writer is told who holds it. Readers take no lock. The tenant's key and the key that signs the log are made once,
+//! from the system's randomness, and are whole or absent: every pseudonym hangs on the one (I8), what was signed on the other.
+//! What holds raw identities (`log`, `vault`, `keys`) is closed to other users.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
@@ -17,7 +17,7 @@ use std::{
 use flowsync_schemas::{Micros, Pseudonymizer};
 use serde::{Deserialize, Serialize};
 
-use crate::lock;
+use crate::{audit::SigningKey, lock};
 
 /// Attempts at the lock, 50 ms apart: a reader that asks who writes touches it for a moment.
 const LOCK_ATTEMPTS: u32 = 6;
@@ -55,16 +55,24 @@ pub enum DataDirError {
         /// The directory.
         path: PathBuf,
     },
-    /// The tenant's key is damaged.
-    #[error(
-        "{} is {bytes} bytes long, not 32: restore it from a backup. Another key would make every person somebody else",
-        path.display()
-    )]
+    /// A key is damaged.
+    #[error("{} is {bytes} bytes long, not 32: restore it from a backup. {needed_for}", path.display())]
     Key {
         /// The key file.
         path: PathBuf,
         /// Its length.
         bytes: usize,
+        /// Why another one would not do.
+        needed_for: &'static str,
+    },
+    /// The key that signs the log is not there yet.
+    #[error(
+        "the log in {} was never signed: the next `flowsync run` or `flowsync import` makes the key and signs it",
+        path.display()
+    )]
+    NeverSigned {
+        /// The directory.
+        path: PathBuf,
     },
     /// The file system refuses.
     #[error("{}: {source}", path.display())]
@@ -130,10 +138,11 @@ impl DataDir {
         for private in [dir.log(), dir.vault(), dir.keys()] {
             create_dir(&private, 0o700)?;
         }
-        for open in [dir.tables(), dir.manifests(), dir.git(), dir.feed()] {
+        for open in [dir.tables(), dir.manifests(), dir.git(), dir.feed(), dir.audit()] {
             create_dir(&open, 0o755)?;
         }
-        dir.make_key()?;
+        dir.make_key(&dir.key_file())?;
+        dir.make_key(&dir.log_key_file())?;
         Ok(dir)
     }
 
@@ -213,6 +222,11 @@ impl DataDir {
         self.path.join("feed")
     }
 
+    /// Folder of the signed checkpoints of the log.
+    pub fn audit(&self) -> PathBuf {
+        self.path.join("audit")
+    }
+
     fn keys(&self) -> PathBuf {
         self.path.join("keys")
     }
@@ -221,22 +235,34 @@ impl DataDir {
         self.keys().join("tenant.key")
     }
 
+    fn log_key_file(&self) -> PathBuf {
+        self.keys().join("log.key")
+    }
+
     /// Makes pseudonyms under the tenant's key.
     ///
     /// # Errors
     /// Where the key cannot be read or is damaged.
     pub fn pseudonymizer(&self) -> Result<Pseudonymizer, DataDirError> {
-        let path = self.key_file();
-        let bytes = fs::read(&path).map_err(failed(&path))?;
-        match <&[u8; 32]>::try_from(bytes.as_slice()) {
-            Ok(key) => Ok(Pseudonymizer::new(key)),
-            Err(_) => Err(DataDirError::Key { path, bytes: bytes.len() }),
-        }
+        let needed_for = "Another key would make every person somebody else";
+        Ok(Pseudonymizer::new(&read_key(self.key_file(), needed_for)?))
     }
 
-    /// Makes the key where there is none: whole and on the disk before it has its name.
-    fn make_key(&self) -> Result<(), DataDirError> {
-        let path = self.key_file();
+    /// The key that signs the log's one partition.
+    ///
+    /// # Errors
+    /// Where the key cannot be read or is damaged, or no writer has made it yet.
+    pub fn signing_key(&self) -> Result<SigningKey, DataDirError> {
+        let path = self.log_key_file();
+        if !path.exists() {
+            return Err(DataDirError::NeverSigned { path: self.path.clone() });
+        }
+        let needed_for = "What it signed is not verified by another key";
+        Ok(SigningKey::of_log(&read_key(path, needed_for)?, 0))
+    }
+
+    /// Makes a key where there is none: whole and on the disk before it has its name.
+    fn make_key(&self, path: &Path) -> Result<(), DataDirError> {
         if path.exists() {
             return Ok(());
         }
@@ -247,19 +273,24 @@ impl DataDir {
             let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
             file.write_all(&key)?;
             file.sync_all()?;
-            fs::rename(&new, &path)?;
+            fs::rename(&new, path)?;
             for dir in [self.keys(), self.path.clone()] {
                 File::open(dir)?.sync_all()?;
             }
             Ok(())
         };
-        make().map_err(failed(&path))
+        make().map_err(failed(path))
     }
 }
 
 fn failed(path: &Path) -> impl Fn(io::Error) -> DataDirError + use<> {
     let path = path.to_owned();
     move |source| DataDirError::Io { path: path.clone(), source }
+}
+
+fn read_key(path: PathBuf, needed_for: &'static str) -> Result<[u8; 32], DataDirError> {
+    let bytes = fs::read(&path).map_err(failed(&path))?;
+    bytes.try_into().map_err(|bytes: Vec<u8>| DataDirError::Key { path, bytes: bytes.len(), needed_for })
 }
 
 fn create_dir(path: &Path, mode: u32) -> Result<(), DataDirError> {
@@ -345,5 +376,21 @@ mod tests {
         let other = tempfile::tempdir().unwrap();
         let other = DataDir::open_writer(other.path(), "c").unwrap();
         assert_ne!(other.pseudonymizer().unwrap().person(&mail), first);
+    }
+
+    #[test]
+    fn the_key_that_signs_is_made_by_the_first_writer_that_knows_of_it() {
+        let root = tempfile::tempdir().unwrap();
+        let public = |dir: &DataDir| dir.signing_key().map(|key| key.public().to_string());
+        let dir = DataDir::open_writer(root.path(), "a").unwrap();
+        let first = public(&dir).unwrap();
+        assert_eq!(dir.log_key_file().metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        drop(dir);
+        assert_eq!(public(&DataDir::open_writer(root.path(), "b").unwrap()).unwrap(), first);
+        // As an older version left it.
+        let reader = DataDir::open_reader(root.path()).unwrap();
+        fs::remove_file(reader.log_key_file()).unwrap();
+        assert!(public(&reader).unwrap_err().to_string().contains("flowsync run"));
+        assert_ne!(public(&DataDir::open_writer(root.path(), "c").unwrap()).unwrap(), first);
     }
 }

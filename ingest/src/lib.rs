@@ -6,12 +6,14 @@
 //!             │            └─────► vault    (names, and nowhere else, I8)
 //!             └ connector: verify, parse    (pure)
 //! log ─► dataflow, at the epoch bounds that the mint decides
+//!  └───► audit    (a Merkle tree over the records, signed)
 //! ```
 //!
 //! Architecture invariant: this crate knows nothing of the dataflow, of Arrow, of SQL. What it hands on is signals by
 //! position, and the connectors' pure `parse`. Only the gateway and the appender's front are async.
 
 pub mod appender;
+pub mod audit;
 pub mod connectors;
 pub mod datadir;
 pub mod gateway;

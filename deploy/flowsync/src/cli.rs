@@ -135,6 +135,21 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show that the log of signals is what was taken in: nothing altered, removed or reordered.
+    ///
+    /// Every signal is a leaf of a Merkle tree (RFC 6962). Every few seconds the tree's root is signed, as a checkpoint of a
+    /// few lines. Keep one now and then where nobody who can write to the data directory can: what was taken in before it
+    /// cannot be altered unnoticed from then on, not even with the signing key.
+    #[command(after_help = "How:\n  \
+            flowsync audit key > flowsync.pub                     once, to those who will check\n  \
+            flowsync audit checkpoint > 2026-11-21.checkpoint     now and then, to be kept elsewhere\n  \
+            flowsync audit verify --checkpoint 2026-11-21.checkpoint\n  \
+            flowsync audit prove 075e29ed7080b54005c73ac87e769e33 --out proof.json\n  \
+            flowsync audit check proof.json --key flowsync.pub    on any machine")]
+    Audit {
+        #[command(subcommand)]
+        audit: Audit,
+    },
     /// Make a simulated organisation of any size: its deliveries, to a running gateway or into files, and the truth beside.
     ///
     /// The same numbers give the same organisation. Nothing in it is real, so keep it out of data that is.
@@ -201,6 +216,71 @@ pub struct Simulate {
     /// Writes the truth to this file, an object a line; packed where its name ends in .gz.
     #[arg(long, value_name = "FILE")]
     pub truth: Option<PathBuf>,
+}
+
+/// What there is to audit.
+#[derive(Debug, Subcommand)]
+pub enum Audit {
+    /// Read the whole log and compare it with its hashes and with every signed checkpoint; names the first difference.
+    ///
+    /// Ends with an error where anything is wrong. Where hashes were recomputed over what was altered, the difference is
+    /// told as a range, between the last checkpoint that agrees and the first that does not.
+    Verify {
+        #[command(flatten)]
+        data: Data,
+        /// A checkpoint that was kept elsewhere; can be repeated.
+        #[arg(long = "checkpoint", value_name = "FILE")]
+        checkpoints: Vec<PathBuf>,
+        /// Public key that was kept elsewhere, or a file of it; by default that of the data directory.
+        #[arg(long, value_name = "KEY|FILE")]
+        key: Option<String>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write a proof that a signal is in the log: its bytes, its place, and the signed checkpoint.
+    ///
+    /// Another machine checks it with `flowsync audit check` and the public key alone. The proof holds the delivery as it was
+    /// received, names included: it is for those who may read it.
+    Prove {
+        /// Id of the signal, as `flowsync why` shows it, or its place, such as 0/487.
+        #[arg(value_name = "SIGNAL|PARTITION/OFFSET")]
+        subject: String,
+        #[command(flatten)]
+        data: Data,
+        /// File to write; by default standard output.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Check a proof, without a data directory.
+    Check {
+        /// The proof.
+        proof: PathBuf,
+        /// Public key of the log, as `flowsync audit key` printed it, or a file of it.
+        #[arg(long, value_name = "KEY|FILE")]
+        key: String,
+        /// Writes the delivery's bytes to this file.
+        #[arg(long, value_name = "FILE")]
+        body: Option<PathBuf>,
+    },
+    /// Print the public key of the log.
+    Key {
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Print the newest signed checkpoint, to be kept elsewhere.
+    ///
+    /// With `--since`, prove to whoever kept an older one that the log has only grown since: `flowsync audit check` checks it.
+    Checkpoint {
+        #[command(flatten)]
+        data: Data,
+        /// An older checkpoint.
+        #[arg(long, value_name = "FILE")]
+        since: Option<PathBuf>,
+        /// File to write; by default standard output.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
 }
 
 /// Finance reports.

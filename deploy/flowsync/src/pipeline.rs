@@ -25,6 +25,7 @@ use anyhow::{Context, Result, anyhow};
 use flowsync_dataflow::{Base, Config as JobConfig, Job, Read, cx::TABLES_READ};
 use flowsync_ingest::{
     Appender, AppenderLimits, DataDir, EmbeddedLog, Log, Mark, Mint, Vault,
+    audit::{Checkpoints, Keeper, SIGN_EVERY},
     connectors::{self, Verified},
 };
 use flowsync_query::{
@@ -125,14 +126,14 @@ impl Status {
 
 /// A running pipeline.
 pub struct Pipeline {
-    /// The data directory, held for writing.
-    pub dir: DataDir,
     /// The log.
     pub log: Arc<dyn Log>,
     /// Names of people.
     pub vault: Arc<Vault>,
     /// The way into the log.
     pub appender: Arc<Appender>,
+    /// Signs the log. Dropped after the appender, so that it signs all that was taken in.
+    pub keeper: Arc<Keeper>,
     /// Makes pseudonyms.
     pub people: Pseudonymizer,
     /// Answers queries, closed epochs included.
@@ -143,6 +144,8 @@ pub struct Pipeline {
     pub status: Arc<Status>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
+    /// The data directory, held for writing; let go when everything in it is closed.
+    pub dir: DataDir,
 }
 
 /// What rows are computed with: another value calls for computing them anew.
@@ -155,6 +158,8 @@ impl Pipeline {
     /// Starts the pipeline of a data directory that this process holds for writing.
     pub fn start(dir: DataDir, model: &Model, workers: Option<usize>) -> Result<Self> {
         let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(&dir.log())?);
+        let checkpoints = Checkpoints::open(&dir.audit(), dir.signing_key()?)?;
+        let keeper = Arc::new(Keeper::start(log.clone(), checkpoints, SIGN_EVERY)?);
         let vault = Arc::new(Vault::open(&dir.vault())?);
         let people = dir.pseudonymizer()?;
         let appender = Appender::start(log.clone(), vault.clone(), people.clone(), AppenderLimits::default())?;
@@ -201,7 +206,8 @@ impl Pipeline {
             spawn("publisher", &status, &stop, move || publisher.run(&deltas, &commits_in, rebuild_to))?,
             spawn("committer", &status, &stop, move || committer.run(&commits, rebuild_to, &base_in))?,
         ];
-        Ok(Self { dir, log, vault, appender: Arc::new(appender), people, engine, feed, status, stop, threads })
+        let appender = Arc::new(appender);
+        Ok(Self { log, vault, appender, keeper, people, engine, feed, status, stop, threads, dir })
     }
 
     /// Waits until the tables hold everything that the log holds now.

@@ -1,9 +1,11 @@
-//! The HTTP server of one process: gateway, queries, digests, live feed.
+//! The HTTP server of one process: gateway, queries, digests, live feed, audit.
 
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, Result};
-use flowsync_ingest::{GatewayLimits, GatewayState, Log, connectors, connectors::Secrets, gateway};
+use flowsync_ingest::{
+    GatewayLimits, GatewayState, Log, audit::audit_routes, connectors, connectors::Secrets, gateway,
+};
 use flowsync_query::{
     Health, Metrics, ServerState, SignalReader,
     digest::{DigestState, Names, digest_routes},
@@ -66,6 +68,7 @@ impl Server {
         });
         let others = digest_routes(DigestState { engine: engine.clone(), names: names.clone() })
             .merge(stream_routes(StreamState { engine, feed, names }))
+            .merge(audit_routes(pipeline.keeper.clone()))
             .merge(hooks);
         let service = flowsync_query::router(state, others).into_make_service_with_connect_info::<SocketAddr>();
         let (stop, mut stopped) = watch::channel(false);

@@ -11,7 +11,10 @@ use std::{
 use flowsync_schemas::{Channel, LogPosition, Micros, Signal, SignalId};
 use proptest::{prelude::*, test_runner::TestRunner};
 
-use super::{Appended, Log};
+use super::{
+    Appended, Log, record,
+    tree::{Edge, TreeHash},
+};
 
 /// Opens the log of a folder: a second time, after the first was dropped, it is the same log.
 pub(crate) type Open<'a> = &'a dyn Fn(&Path) -> Box<dyn Log>;
@@ -71,6 +74,26 @@ fn all(log: &dyn Log) -> Vec<(LogPosition, Signal)> {
         }
     }
     out
+}
+
+/// The Merkle clause: where a log can be audited, its tree is that of its records as stored, and those are its signals.
+fn tree_is_of_the_records(log: &dyn Log) {
+    for (partition, end) in log.ends().unwrap().into_iter().enumerate() {
+        let partition = partition as u32;
+        let Some(view) = log.audited(partition) else { continue };
+        let mut edge = Edge::default();
+        let stored = view.records(0).zip(view.hashes(0)).map(|(record, hashes)| (record.unwrap(), hashes.unwrap()));
+        for ((offset, record), (hashed, hashes)) in stored {
+            assert_eq!((offset, hashed), (edge.size(), edge.size()));
+            assert_eq!(edge.push(TreeHash::leaf(&record)), hashes);
+            let signal = log.get(LogPosition { partition, offset }).unwrap().unwrap();
+            assert_eq!(record::decode(&record).unwrap(), signal);
+            assert_eq!(view.offset_of(signal.id).unwrap(), Some(offset));
+        }
+        assert_eq!((edge.size(), view.leaves().unwrap()), (end, end));
+        assert_eq!(view.edge(end).unwrap(), edge);
+    }
+    assert!(log.audited(log.ends().unwrap().len() as u32).is_none());
 }
 
 fn append_and_read_back(open: Open<'_>, dir: &Path) {
@@ -139,6 +162,7 @@ fn bodies_of_every_size(open: Open<'_>, dir: &Path) {
     let sizes = [0, 1, 4095, 4096, 70_000, 3 << 20, 0];
     let signals: Vec<_> = sizes.iter().enumerate().map(|(i, size)| signal(i as u64, *size)).collect();
     open(dir).append(&signals).unwrap();
+    tree_is_of_the_records(&*open(dir));
     assert!(all(&*open(dir)).into_iter().map(|(_, s)| s).eq(signals));
 }
 
@@ -189,6 +213,7 @@ fn concurrent_appenders(open: Open<'_>, dir: &Path) {
         assert_eq!(places[&number], position);
         assert_eq!(found, signal(number, 64));
     }
+    tree_is_of_the_records(&*log);
 }
 
 fn unknown_partition(open: Open<'_>, dir: &Path) {
@@ -227,6 +252,7 @@ fn random_batches_against_a_list(open: Open<'_>, dir: &Path) {
                 log = open(dir);
             }
             prop_assert!(all(&*log).into_iter().map(|(_, s)| s).eq(model.iter().cloned()));
+            tree_is_of_the_records(&*log);
         }
         Ok(())
     });

@@ -3,10 +3,12 @@
 //! ```text
 //! records: offset, big-endian u64   ─► record (log/record.rs)
 //! ids:     signal id, big-endian u128 ─► offset
+//! hashes:  offset                     ─► nodes of the Merkle tree that the record completes (log/tree.rs)
 //! ```
 //!
-//! Invariants: both keyspaces change in one atomic batch that is fsynced before it becomes visible, so nobody reads, and
-//! nobody is told of, a signal that power loss could take back (I1), and an id is known exactly when its record is (I2).
+//! Invariants: all keyspaces change in one atomic batch that is fsynced before it becomes visible, so nobody reads, and
+//! nobody is told of, a signal that power loss could take back (I1), an id is known exactly when its record is (I2), and
+//! the tree is that of the records after any crash. A record is hashed when it is appended and not read again for it.
 //! One append at a time: offsets have no gaps. The store never meets a full disk: appends stop while a reserve is left,
 //! because a failed write halts the store until it is opened anew.
 //!
@@ -14,18 +16,19 @@
 
 use std::{
     collections::HashMap,
-    io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Condvar, Mutex, PoisonError},
     time::Duration,
 };
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::PersistMode;
 use flowsync_schemas::{LogPosition, Signal, SignalId};
 
 use super::{
-    Appended, Log, LogError,
+    Appended, Audited, Log, LogError, corrupt,
     record::{self, RecordError},
+    store::{Store, failure, packed},
+    tree::{Edge, TreeHash},
 };
 use crate::lock;
 
@@ -35,15 +38,16 @@ const RECORD_BYTES_MAX: usize = 256 << 20;
 /// Space that stays free on the disk of the log: more than the store writes in the background.
 const FREE_BYTES_MIN: u64 = 256 << 20;
 
+/// Records, and bytes of them, that are hashed in one batch where hashes are missing.
+const BUILD_RECORDS_MAX: usize = 4096;
+const BUILD_BYTES_MAX: usize = 16 << 20;
+
 /// See the module.
 pub struct EmbeddedLog {
-    path: PathBuf,
     free_bytes_min: u64,
-    database: Database,
-    records: Keyspace,
-    ids: Keyspace,
-    /// Held for a whole append.
-    appending: Mutex<()>,
+    store: Store,
+    /// Held for a whole append: the right edge of the tree over what is durable.
+    appending: Mutex<Edge>,
     /// Offset of the next signal; set when the signals before it are durable.
     end: Mutex<u64>,
     longer: Condvar,
@@ -51,6 +55,7 @@ pub struct EmbeddedLog {
 
 impl EmbeddedLog {
     /// Opens the log in a folder, or creates it. Recovers from any crash; what was not acknowledged may be gone or not.
+    /// Where an older build wrote the log, its records are hashed first, once.
     ///
     /// # Errors
     /// Where another process has it open, or its files are damaged.
@@ -58,55 +63,94 @@ impl EmbeddedLog {
         Self::open_with_reserve(path, FREE_BYTES_MIN)
     }
 
+    /// The log in a folder as it lies, for an audit: without the checks and repairs of [`EmbeddedLog::open`].
+    ///
+    /// # Errors
+    /// Where another process has it open, or its files do not fit together.
+    pub fn as_it_lies(path: &Path) -> Result<Box<dyn Audited>, LogError> {
+        Ok(Box::new(Store::open(path)?.view()))
+    }
+
     fn open_with_reserve(path: &Path, free_bytes_min: u64) -> Result<Self, LogError> {
-        let failed = |e| failure(path, None, e);
-        let database = Database::builder(path).open().map_err(failed)?;
-        let records = database.keyspace("records", KeyspaceCreateOptions::default).map_err(failed)?;
-        let ids = database.keyspace("ids", KeyspaceCreateOptions::default).map_err(failed)?;
         let log = Self {
-            path: path.to_owned(),
             free_bytes_min,
-            database,
-            records,
-            ids,
-            appending: Mutex::new(()),
+            store: Store::open(path)?,
+            appending: Mutex::default(),
             end: Mutex::new(0),
             longer: Condvar::new(),
         };
-        if let Some(last) = log.records.last_key_value() {
-            let (key, value) = last.into_inner().map_err(|e| log.failed_at(0, e))?;
-            let offset = log.offset(&key)?;
-            // Paired assertion on the batches' atomicity: the newest record's id leads back to it.
-            let signal = decoded(offset, &value)?;
-            if log.offset_of(signal.id)? != Some(offset) {
-                return Err(corrupt(offset, "the newest record and the index of ids do not agree"));
-            }
-            *lock(&log.end) = offset + 1;
-        }
+        let end = log.check_newest()?;
+        *lock(&log.end) = end;
+        let edge = log.complete_tree(end)?;
+        *lock(&log.appending) = edge;
         Ok(log)
     }
 
-    fn offset_of(&self, id: SignalId) -> Result<Option<u64>, LogError> {
-        let found = self.ids.get(id.0.to_be_bytes()).map_err(|e| failure(&self.path, None, e))?;
-        found.map(|bytes| self.offset(&bytes)).transpose()
+    /// The end of the log. Paired assertions on the batches' atomicity: the newest record's id leads back to it, and its
+    /// hash is that of its bytes.
+    fn check_newest(&self) -> Result<u64, LogError> {
+        let Some(last) = self.store.records.last_key_value() else { return Ok(0) };
+        let (key, value) = last.into_inner().map_err(|e| self.failed_at(0, e))?;
+        let offset = self.store.offset(&key)?;
+        let signal = decoded(offset, &value)?;
+        if self.offset_of(signal.id)? != Some(offset) {
+            return Err(corrupt(offset, "the newest record and the index of ids do not agree"));
+        }
+        let hashes = self.store.view().hashes_at(offset)?;
+        if hashes.is_some_and(|kept| kept.first() != Some(&TreeHash::leaf(&value))) {
+            return Err(corrupt(offset, "the newest record and its hash do not agree"));
+        }
+        Ok(offset + 1)
     }
 
-    fn offset(&self, bytes: &[u8]) -> Result<u64, LogError> {
-        let bytes = bytes.try_into().map_err(|_| corrupt(0, format!("{} bytes are no offset", bytes.len())))?;
-        Ok(u64::from_be_bytes(bytes))
+    /// The tree over the `end` records of the log. Records without hashes are those of an older build, which kept none:
+    /// they are hashed here, in bounded batches, each of which may be the last before a crash.
+    fn complete_tree(&self, end: u64) -> Result<Edge, LogError> {
+        let view: Box<dyn Audited> = Box::new(self.store.view());
+        let hashed = view.leaves()?;
+        if hashed > end {
+            return Err(corrupt(end, format!("the record is missing, hashes are kept of {hashed} records")));
+        }
+        let mut edge = view.edge(hashed)?;
+        if hashed < end {
+            tracing::info!(from = hashed, to = end, "hashing the records that an older build wrote");
+        }
+        let mut records = view.records(hashed);
+        while edge.size() < end {
+            let mut batch = self.store.database.batch().durability(Some(PersistMode::SyncAll));
+            let (mut count, mut bytes) = (0, 0);
+            while edge.size() < end && count < BUILD_RECORDS_MAX && bytes < BUILD_BYTES_MAX {
+                let expected = edge.size();
+                let (offset, record) =
+                    records.next().unwrap_or_else(|| Err(corrupt(expected, "the record is missing")))?;
+                if offset != expected {
+                    return Err(corrupt(expected, format!("the record is missing, the next one is {offset}")));
+                }
+                batch.insert(&self.store.hashes, offset.to_be_bytes(), packed(&edge.push(TreeHash::leaf(&record))));
+                (count, bytes) = (count + 1, bytes + record.len());
+            }
+            self.check_space(bytes)?;
+            batch.commit().map_err(|e| halted(&self.store.path, e))?;
+        }
+        Ok(edge)
+    }
+
+    fn offset_of(&self, id: SignalId) -> Result<Option<u64>, LogError> {
+        let found = self.store.ids.get(id.0.to_be_bytes()).map_err(|e| failure(&self.store.path, None, e))?;
+        found.map(|bytes| self.store.offset(&bytes)).transpose()
     }
 
     fn failed_at(&self, offset: u64, error: fjall::Error) -> LogError {
-        failure(&self.path, Some(offset), error)
+        failure(&self.store.path, Some(offset), error)
     }
 
     /// Refuses `bytes` more where they would use up the reserve.
     fn check_space(&self, bytes: usize) -> Result<(), LogError> {
-        let disk =
-            rustix::fs::statvfs(&self.path).map_err(|e| LogError::Io { path: self.path.clone(), source: e.into() })?;
+        let disk = rustix::fs::statvfs(&self.store.path)
+            .map_err(|e| LogError::Io { path: self.store.path.clone(), source: e.into() })?;
         let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
         if free_bytes < self.free_bytes_min.saturating_add(bytes as u64) {
-            let (path, free_bytes_min) = (self.path.clone(), self.free_bytes_min);
+            let (path, free_bytes_min) = (self.store.path.clone(), self.free_bytes_min);
             return Err(LogError::Full { path, free_bytes, free_bytes_min });
         }
         Ok(())
@@ -119,20 +163,19 @@ impl EmbeddedLog {
 
 impl Log for EmbeddedLog {
     fn append(&self, signals: &[Signal]) -> Result<Vec<Appended>, LogError> {
-        let _turn = lock(&self.appending);
-        let end = *lock(&self.end);
-        let mut next = end;
+        let mut edge = lock(&self.appending);
+        let mut grown = edge.clone();
         let mut bytes = 0;
         let mut fresh: HashMap<SignalId, u64> = HashMap::new();
         let mut out = Vec::with_capacity(signals.len());
         // Visible only once it is durable: the fsync is part of the commit.
-        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
+        let mut batch = self.store.database.batch().durability(Some(PersistMode::SyncAll));
         for signal in signals {
             let known = match fresh.get(&signal.id) {
                 Some(offset) => Some(*offset),
                 None => self.offset_of(signal.id)?,
             };
-            let offset = known.unwrap_or(next);
+            let offset = known.unwrap_or(grown.size());
             if known.is_none() {
                 let record = record::encode(signal);
                 if record.len() > RECORD_BYTES_MAX {
@@ -140,17 +183,20 @@ impl Log for EmbeddedLog {
                     return Err(LogError::TooLarge { signal, bytes, bytes_max: RECORD_BYTES_MAX });
                 }
                 bytes += record.len();
-                batch.insert(&self.records, offset.to_be_bytes(), record);
-                batch.insert(&self.ids, signal.id.0.to_be_bytes(), offset.to_be_bytes());
+                let hashes = packed(&grown.push(TreeHash::leaf(&record)));
+                bytes += hashes.len();
+                batch.insert(&self.store.records, offset.to_be_bytes(), record);
+                batch.insert(&self.store.ids, signal.id.0.to_be_bytes(), offset.to_be_bytes());
+                batch.insert(&self.store.hashes, offset.to_be_bytes(), hashes);
                 fresh.insert(signal.id, offset);
-                next += 1;
             }
             out.push(Appended { position: LogPosition { partition: 0, offset }, duplicate: known.is_some() });
         }
-        if next > end {
+        if grown.size() > edge.size() {
             self.check_space(bytes)?;
-            batch.commit().map_err(|e| halted(&self.path, e))?;
-            *lock(&self.end) = next;
+            batch.commit().map_err(|e| halted(&self.store.path, e))?;
+            *lock(&self.end) = grown.size();
+            *edge = grown;
             self.longer.notify_all();
         }
         Ok(out)
@@ -166,13 +212,13 @@ impl Log for EmbeddedLog {
         let end = *lock(&self.end);
         let mut out = Vec::new();
         let (mut offset, mut bytes) = (from.offset, 0usize);
-        let mut records = self.records.range(from.offset.to_be_bytes()..end.max(from.offset).to_be_bytes());
+        let mut records = self.store.records.range(from.offset.to_be_bytes()..end.max(from.offset).to_be_bytes());
         while out.len() < records_max && offset < end {
             let (key, value) = match records.next() {
                 Some(found) => found.into_inner().map_err(|e| self.failed_at(offset, e))?,
                 None => return Err(corrupt(offset, format!("the record is missing, the log ends at {end}"))),
             };
-            let found = self.offset(&key)?;
+            let found = self.store.offset(&key)?;
             if found != offset {
                 return Err(corrupt(offset, format!("the record is missing, the next one is {found}")));
             }
@@ -188,7 +234,7 @@ impl Log for EmbeddedLog {
 
     fn get(&self, at: LogPosition) -> Result<Option<Signal>, LogError> {
         Self::check_partition(at.partition)?;
-        let found = self.records.get(at.offset.to_be_bytes()).map_err(|e| self.failed_at(at.offset, e))?;
+        let found = self.store.records.get(at.offset.to_be_bytes()).map_err(|e| self.failed_at(at.offset, e))?;
         match found {
             Some(value) => decoded(at.offset, &value).map(Some),
             None if at.offset < *lock(&self.end) => Err(corrupt(at.offset, "the record is missing")),
@@ -208,10 +254,11 @@ impl Log for EmbeddedLog {
             .unwrap_or_else(PoisonError::into_inner);
         *end > seen
     }
-}
 
-fn corrupt(offset: u64, detail: impl Into<String>) -> LogError {
-    LogError::Corrupt { at: LogPosition { partition: 0, offset }, detail: detail.into() }
+    fn audited(&self, partition: u32) -> Option<Box<dyn Audited>> {
+        Self::check_partition(partition).ok()?;
+        Some(Box::new(self.store.view()))
+    }
 }
 
 fn decoded(offset: u64, bytes: &[u8]) -> Result<Signal, LogError> {
@@ -228,30 +275,11 @@ fn halted(path: &Path, error: fjall::Error) -> LogError {
     LogError::Halted { path: path.to_owned(), detail: error.to_string() }
 }
 
-/// A failed open or read. `offset`: the record that was being read.
-fn failure(path: &Path, offset: Option<u64>, error: fjall::Error) -> LogError {
-    let path = path.to_owned();
-    let io = |source: io::Error| match source.kind() {
-        // Cut files: what should be there is not.
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => None,
-        _ => Some(LogError::Io { path: path.clone(), source }),
-    };
-    let detail = error.to_string();
-    let plain = match error {
-        fjall::Error::Locked => Some(LogError::Locked { path: path.clone() }),
-        fjall::Error::Poisoned => Some(LogError::Halted { path: path.clone(), detail: detail.clone() }),
-        fjall::Error::Io(source) | fjall::Error::Storage(fjall::LsmError::Io(source)) => io(source),
-        _ => None,
-    };
-    plain.unwrap_or_else(|| match offset {
-        Some(offset) => corrupt(offset, detail),
-        None => LogError::Unrecoverable { path, detail },
-    })
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use std::path::PathBuf;
 
     use super::*;
     use crate::log::conformance::{self, signal};
@@ -283,13 +311,56 @@ mod tests {
         assert!(matches!(error, LogError::Locked { .. }), "{error}");
     }
 
+    fn root(log: &EmbeddedLog) -> TreeHash {
+        let view = log.audited(0).unwrap();
+        view.edge(view.leaves().unwrap()).unwrap().root()
+    }
+
+    #[test]
+    fn a_log_of_an_older_build_is_hashed_when_it_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = EmbeddedLog::open(dir.path()).unwrap();
+        let count = BUILD_RECORDS_MAX as u64 * 2 + 3;
+        log.append(&(0..count).map(|i| signal(i, 20)).collect::<Vec<_>>()).unwrap();
+        let whole = root(&log);
+        // As it was before there were hashes.
+        log.store.database.delete_keyspace(log.store.hashes.clone()).unwrap();
+        drop(log);
+        assert_eq!(EmbeddedLog::as_it_lies(dir.path()).unwrap().leaves().unwrap(), 0);
+        let log = EmbeddedLog::open(dir.path()).unwrap();
+        assert_eq!(root(&log), whole);
+        // As after a crash in the middle of it, and as after an older build that appended to a newer one's log.
+        for offset in BUILD_RECORDS_MAX as u64..count {
+            log.store.hashes.remove(offset.to_be_bytes()).unwrap();
+        }
+        drop(log);
+        let log = EmbeddedLog::open(dir.path()).unwrap();
+        assert_eq!(root(&log), whole);
+        log.append(&[signal(count, 20)]).unwrap();
+        assert_eq!(log.audited(0).unwrap().leaves().unwrap(), count + 1);
+    }
+
+    #[test]
+    fn records_that_do_not_fit_their_hashes_are_no_log_to_append_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = EmbeddedLog::open(dir.path()).unwrap();
+        log.append(&(0..5).map(|i| signal(i, 20)).collect::<Vec<_>>()).unwrap();
+        log.store.records.insert(4u64.to_be_bytes(), record::encode(&signal(4, 21))).unwrap();
+        drop(log);
+        let error = EmbeddedLog::open(dir.path()).err().unwrap();
+        assert!(error.is_corrupt() && error.at().is_some_and(|at| at.offset == 4), "{error}");
+        Store::open(dir.path()).unwrap().records.remove(4u64.to_be_bytes()).unwrap();
+        let error = EmbeddedLog::open(dir.path()).err().unwrap();
+        assert!(error.to_string().contains("offset 4") && error.to_string().contains("5 records"), "{error}");
+    }
+
     /// Writes some records into table files, so that they are read from there.
     fn on_disk(dir: &Path) -> Vec<Signal> {
         let log = EmbeddedLog::open(dir).unwrap();
         let signals: Vec<_> = (0..200).map(|i| signal(i, 300)).collect();
         log.append(&signals).unwrap();
-        log.records.rotate_memtable_and_wait().unwrap();
-        log.ids.rotate_memtable_and_wait().unwrap();
+        log.store.records.rotate_memtable_and_wait().unwrap();
+        log.store.ids.rotate_memtable_and_wait().unwrap();
         signals
     }
 

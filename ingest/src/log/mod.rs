@@ -6,16 +6,21 @@
 //! - Offsets of a partition start at 0 and have no gaps; a position never changes its signal.
 //! - **I9** reads are bounded by records and bytes, and always make progress.
 //! - **I10** damage is an error that names partition and offset, never a panic and never a wrong signal.
+//! - A log that can be audited keeps a Merkle tree over its records, which is that of the records at every moment.
 //!
 //! A transport knows nothing of connectors or facts: it keeps bytes.
 
+mod audited;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod embedded;
-mod record;
+pub(crate) mod record;
+pub(crate) mod store;
+pub mod tree;
 
 use std::{io, path::PathBuf, time::Duration};
 
+pub use audited::{Audited, Entries};
 pub use embedded::EmbeddedLog;
 use flowsync_schemas::{LogPosition, Signal};
 
@@ -63,6 +68,12 @@ pub trait Log: Send + Sync {
 
     /// Waits until some partition is longer than `ends` says: true as soon as one is, false after `timeout`.
     fn wait(&self, ends: &[u64], timeout: Duration) -> bool;
+
+    /// A partition as it lies now, for an audit; none where the transport keeps no hashes.
+    fn audited(&self, partition: u32) -> Option<Box<dyn Audited>> {
+        let _ = partition;
+        None
+    }
 }
 
 /// Why the log could not do what was asked.
@@ -175,8 +186,20 @@ impl LogError {
         matches!(self, LogError::Corrupt { .. } | LogError::Unrecoverable { .. })
     }
 
+    /// The record that an error is about, where it is about one.
+    pub fn at(&self) -> Option<LogPosition> {
+        match self {
+            LogError::Corrupt { at, .. } | LogError::Newer { at, .. } => Some(*at),
+            _ => None,
+        }
+    }
+
     /// Whether the process must be restarted before the log takes anything again.
     pub fn is_halted(&self) -> bool {
         matches!(self, LogError::Halted { .. })
     }
+}
+
+fn corrupt(offset: u64, detail: impl Into<String>) -> LogError {
+    LogError::Corrupt { at: LogPosition { partition: 0, offset }, detail: detail.into() }
 }

@@ -143,8 +143,16 @@ async fn the_document_lists_every_route_and_no_other() {
     assert_eq!(document, openapi::document());
     let paths = document["paths"].as_object().unwrap();
     let listed: BTreeSet<&str> = paths.keys().map(String::as_str).collect();
-    // Served by the digest, the feed and the gateway, which are merged into the same router.
-    let elsewhere = ["/api/digest", "/api/digest/stream", "/api/finance/capitalization", "/hooks/{connector}"];
+    // Served by the digest, the feed, the gateway and the audit, which are merged into the same router.
+    let elsewhere = [
+        "/api/audit/extension",
+        "/api/audit/proof/{subject}",
+        "/api/audit/verify",
+        "/api/digest",
+        "/api/digest/stream",
+        "/api/finance/capitalization",
+        "/hooks/{connector}",
+    ];
     let ours = crate::server::paths();
     let expected: BTreeSet<&str> = ours.iter().map(String::as_str).chain(elsewhere).collect();
     assert_eq!(listed, expected);

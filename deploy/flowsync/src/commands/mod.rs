@@ -1,5 +1,6 @@
 //! The commands, one file each or together where they are a few lines.
 
+mod audit;
 mod calibrate;
 mod check;
 mod demo;
@@ -9,7 +10,12 @@ mod run;
 mod simulate;
 mod why;
 
-use anyhow::Result;
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use flowsync_ingest::DataDir;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::cli::{Cli, Command, Finance};
@@ -30,6 +36,7 @@ pub fn dispatch(cli: Cli, runtime: &Runtime) -> Result<()> {
             runtime.block_on(read::finance(&data.dir, &period, format, out.as_deref()))
         }
         Command::Why { view, key, data, json } => why::run(&data.dir, &view, &key, json, runtime),
+        Command::Audit { audit } => audit::run(&audit),
         Command::Simulate(args) => simulate::run(&args),
         Command::Views => read::views(),
         Command::Connectors => read::connectors(),
@@ -38,6 +45,42 @@ pub fn dispatch(cli: Cli, runtime: &Runtime) -> Result<()> {
         }
         Command::Check { data, config } => check::run(&data.dir, config.as_deref(), runtime),
     }
+}
+
+/// Tries to hold a data directory, a tenth of a second apart.
+const ATTEMPTS: u32 = 50;
+/// Longest answer of a server: the largest delivery in base64, and more than any other answer.
+const ANSWER_BYTES_MAX: u64 = 512 << 20;
+
+/// The data directory as its writer, which alone can open the log; none where another process holds it for longer than a
+/// moment.
+fn hold(dir: &Path) -> Result<Option<DataDir>> {
+    for _ in 0..ATTEMPTS {
+        match DataDir::open_writer(dir, &command_line()) {
+            Ok(writer) => return Ok(Some(writer)),
+            Err(error) if error.is_held() => std::thread::sleep(Duration::from_millis(100)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(None)
+}
+
+/// Asks the server that holds a data directory; `body` is posted where there is one.
+fn ask<T: DeserializeOwned>(address: &str, path: &str, body: Option<&str>) -> Result<T> {
+    let url = format!("http://{address}{path}");
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let asked = match body {
+        Some(body) => agent.post(&url).send(body),
+        None => agent.get(&url).call(),
+    };
+    let mut answer = asked.with_context(|| url.clone())?;
+    let status = answer.status();
+    let read = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX);
+    if status.is_success() {
+        return read.read_json().with_context(|| url.clone());
+    }
+    let body: Value = read.read_json().with_context(|| url.clone())?;
+    bail!("{}", body["error"]["message"].as_str().unwrap_or(status.as_str()))
 }
 
 /// The command line as others are told it.

@@ -2,18 +2,15 @@
 //!
 //! The bytes are in the log, which one process opens at a time: beside a running server the server is asked.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use flowsync_ingest::{DataDir, EmbeddedLog};
 use flowsync_query::AsOf;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::{data, serve::signal_reader};
-
-/// Tries to open the log, a tenth of a second apart.
-const ATTEMPTS: u32 = 50;
 
 pub fn run(dir: &Path, view: &str, key: &str, json: bool, runtime: &Runtime) -> Result<()> {
     let (reader, engine) = data::open(dir)?;
@@ -36,17 +33,9 @@ pub fn run(dir: &Path, view: &str, key: &str, json: bool, runtime: &Runtime) -> 
 
 /// The log, where no other process holds it for longer than a moment.
 fn log_of(dir: &Path) -> Result<Option<(DataDir, Arc<EmbeddedLog>)>> {
-    for _ in 0..ATTEMPTS {
-        match DataDir::open_writer(dir, &super::command_line()) {
-            Ok(writer) => {
-                let log = Arc::new(EmbeddedLog::open(&writer.log())?);
-                return Ok(Some((writer, log)));
-            }
-            Err(error) if error.is_held() => std::thread::sleep(Duration::from_millis(100)),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(None)
+    let Some(writer) = super::hold(dir)? else { return Ok(None) };
+    let log = Arc::new(EmbeddedLog::open(&writer.log())?);
+    Ok(Some((writer, log)))
 }
 
 /// Asks the server that holds the data directory.
@@ -61,15 +50,7 @@ fn ask(address: &str, view: &str, key: &str) -> Result<Value> {
                 }
             })
             .collect();
-    let url = format!("http://{address}/api/why/{view}/{quoted}");
-    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-    let mut answer = agent.get(&url).call().with_context(|| url.clone())?;
-    let status = answer.status();
-    let body: Value = answer.body_mut().read_json().with_context(|| url.clone())?;
-    if !status.is_success() {
-        bail!("{}", body["error"]["message"].as_str().unwrap_or(status.as_str()));
-    }
-    Ok(body)
+    super::ask(address, &format!("/api/why/{view}/{quoted}"), None)
 }
 
 /// For people.

@@ -177,9 +177,20 @@ fn a_simulated_organisation_is_the_same_over_the_gateway_and_from_files() {
 #[test]
 fn help_teaches_and_lists_are_complete() {
     let help = succeed(flowsync().arg("--help"));
-    for command in
-        ["demo", "run", "import", "sql", "digest", "finance", "why", "views", "connectors", "check", "simulate"]
-    {
+    for command in [
+        "demo",
+        "run",
+        "import",
+        "sql",
+        "digest",
+        "finance",
+        "why",
+        "audit",
+        "views",
+        "connectors",
+        "check",
+        "simulate",
+    ] {
         assert!(help.contains(command), "--help does not name {command}");
     }
     let listed = succeed(flowsync().arg("views"));

@@ -21,7 +21,7 @@ use flowsync_ingest::{
 use flowsync_schemas::Micros;
 use tempfile::TempDir;
 
-use crate::process::{Server, sql};
+use crate::process::{Server, flowsync, sql, succeed};
 
 const KILLS: usize = 10;
 const SENDERS: usize = 4;
@@ -137,6 +137,9 @@ fn ten_kills_under_load_change_nothing() {
         "everything is acknowledged in the end"
     );
     server.stop();
+    // At whatever moment it was killed: records, hashes and checkpoints fit together.
+    let audited = succeed(flowsync().args(["audit", "verify", "--dir"]).arg(&disturbed));
+    assert!(audited.contains("good"), "{audited}");
 
     // The same pseudonyms: the same tenant's key.
     std::fs::create_dir_all(quiet.join("keys")).expect("a folder");

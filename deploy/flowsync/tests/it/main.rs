@@ -1,5 +1,6 @@
 //! The one integration-test binary. One module a subject; linking DataFusion is the bill, so it is paid once.
 
+mod audit;
 mod catalogue;
 mod commands;
 mod corrections;
