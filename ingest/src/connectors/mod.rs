@@ -8,6 +8,8 @@
 mod conformance;
 pub(crate) mod git;
 mod github;
+#[cfg(test)]
+mod hostile_test;
 mod jira;
 mod json;
 mod keys;
@@ -20,6 +22,8 @@ mod report;
 pub mod settings;
 mod signature;
 pub(crate) mod slack;
+#[cfg(any(test, fuzzing))]
+pub mod sound;
 mod words;
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};

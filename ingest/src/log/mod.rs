@@ -12,7 +12,10 @@
 #[cfg(test)]
 pub(crate) mod conformance;
 mod embedded;
+#[cfg(not(fuzzing))]
 mod record;
+#[cfg(fuzzing)]
+pub mod record;
 
 use std::{io, path::PathBuf, time::Duration};
 
