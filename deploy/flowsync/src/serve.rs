@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, Result};
-use flowsync_ingest::{GatewayLimits, GatewayState, Log, connectors, connectors::Secrets, gateway};
+use flowsync_ingest::{GatewayLimits, GatewayState, Log, connectors, connectors::Secrets, gateway, serve};
 use flowsync_query::{
     Health, Metrics, ServerState, SignalReader,
     digest::{DigestState, Names, digest_routes},
@@ -67,10 +67,10 @@ impl Server {
         let others = digest_routes(DigestState { engine: engine.clone(), names: names.clone() })
             .merge(stream_routes(StreamState { engine, feed, names }))
             .merge(hooks);
-        let service = flowsync_query::router(state, others).into_make_service_with_connect_info::<SocketAddr>();
+        let router = flowsync_query::router(state, others);
         let (stop, mut stopped) = watch::channel(false);
         let until = async move { drop(stopped.wait_for(|stop| *stop).await) };
-        let task = tokio::spawn(axum::serve(listener, service).with_graceful_shutdown(until).into_future());
+        let task = tokio::spawn(serve::serve(listener, router, serve::ServeLimits::default(), until));
         Ok(Self { address, stop, task })
     }
 
