@@ -110,8 +110,9 @@ impl Verified {
             Some(native) => SignalId::of_delivery(spec.name, native),
             None => SignalId::of_bytes(spec.name, delivery.body),
         };
-        let mut headers: Vec<_> =
-            delivery.headers.iter().filter(|(name, _)| spec.headers.contains(&name.as_str())).cloned().collect();
+        // The first of each name: that is the one that was verified.
+        let kept = spec.headers.iter().filter_map(|kept| delivery.headers.iter().find(|(name, _)| name == kept));
+        let mut headers: Vec<_> = kept.cloned().collect();
         headers.sort();
         Self(Signal {
             id,
