@@ -1,7 +1,7 @@
 //! The gateway: `POST /hooks/{connector}` takes a delivery in.
 //!
 //! ```text
-//! 404 unknown ─ 429 rate ─ 413 size / 503 memory ─ 408 slow ─ 401 verify ─ parse (for the answer) ─ append ─ 2xx
+//! 404 unknown ─ 429 rate ─ 415 packed ─ 413 size / 503 memory ─ 408 slow ─ 401 verify ─ parse (for the answer) ─ append ─ 2xx
 //! ```
 //!
 //! Invariants: 2xx, and 422, only after the bytes are durable (I1); a redelivery is acknowledged as `duplicate` (I2);
@@ -25,7 +25,7 @@ use std::{
 use axum::{
     Json, Router,
     body::{Body, BodyDataStream},
-    extract::{ConnectInfo, Path, Request, State},
+    extract::{ConnectInfo, Path, Request, State, rejection::PathRejection},
     http::{HeaderMap, HeaderName, StatusCode, header},
     response::{IntoResponse, Response},
     routing::post,
@@ -114,7 +114,7 @@ struct Gateway {
     in_flight: Arc<Semaphore>,
 }
 
-/// The gateway's routes. Serve them with `into_make_service_with_connect_info::<SocketAddr>()`: without the peer's
+/// The gateway's routes. Serve them with [`crate::serve::serve`]: without the peer's
 /// address a connector's senders share one rate limit.
 pub fn router(state: GatewayState) -> Router {
     let limits = state.limits;
@@ -180,8 +180,14 @@ async fn wrong_method(request: Request) -> Response {
         .answer(&request_id(request.extensions().get()))
 }
 
-async fn deliver(State(gateway): State<Arc<Gateway>>, Path(name): Path<String>, request: Request) -> Response {
+async fn deliver(
+    State(gateway): State<Arc<Gateway>>,
+    name: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
     let request_id = request_id(request.extensions().get());
+    // No connector is called what is no text.
+    let name = name.map(|Path(name)| name).unwrap_or_default();
     match gateway.take_in(&name, request).await {
         Ok(response) => response,
         Err(refusal) => {
@@ -213,7 +219,7 @@ impl Gateway {
             let message = format!("more than {rate} deliveries a second (after {burst} at once) from one sender");
             Refusal::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message).retry_after(wait)
         })?;
-        let bytes = match self.announced_bytes(request.headers()) {
+        let bytes = match unpacked(request.headers()).and_then(|()| self.announced_bytes(request.headers())) {
             Ok(bytes) => bytes,
             Err(refusal) => {
                 discard(request.into_body().into_data_stream()).await;
@@ -375,6 +381,17 @@ impl Gateway {
             if error.is_busy() { error.to_string() } else { "the log takes nothing at the moment".to_owned() };
         self.unavailable(code, message)
     }
+}
+
+/// Refuses a packed body: none of the tools packs theirs, the bytes that are signed are the bytes that are kept, and what
+/// is never unpacked cannot burst (I9).
+fn unpacked(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    if codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Ok(());
+    }
+    let message = "deliveries are taken as they are, without Content-Encoding: send the plain body";
+    Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "packed", message))
 }
 
 /// Reads on for a moment, and forgets it: a sender that is cut off while it writes does not get to see the answer.

@@ -116,7 +116,7 @@ const OPERATIONS: &[Operation] = &[
         parameters: &[("path", "connector", true, "Name of the connector.")],
         body: &[JSON, "application/x-www-form-urlencoded"],
         answer: &[JSON],
-        errors: &[400, 401, 404, 413, 429, 503],
+        errors: &[400, 401, 404, 413, 415, 429, 503],
     },
     Operation {
         path: "/api/audit/proof/{subject}",
@@ -270,6 +270,7 @@ fn meaning(status: u16) -> &'static str {
         404 => "There is no such thing, or not at this epoch.",
         409 => "The log is not what was signed; the message says what to do.",
         413 => "The body is too long.",
+        415 => "The body is packed; send it plain.",
         422 => "The query reached a limit, which the message names.",
         429 => "Too many deliveries of this source; see Retry-After.",
         503 => "Busy or not ready; see Retry-After.",

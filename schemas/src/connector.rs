@@ -27,6 +27,9 @@ pub struct ConnectorSpec {
     pub reference: &'static str,
 }
 
+/// Rejections that one signal can cause; of more only the number is told (I9).
+pub const REJECTIONS_MAX: usize = 1_000;
+
 /// Input that a connector cannot read: shown in the view `rejects`, never dropped (I10).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
@@ -35,7 +38,7 @@ pub struct Rejection {
 }
 
 /// A name or address behind a pseudonym. Goes into the identity vault, nowhere else (I8).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NameClaim {
     /// The pseudonym.
     pub person: PersonId,
@@ -56,12 +59,14 @@ pub struct Parsed<'a> {
     pub rejections: Vec<Rejection>,
     /// Who is behind the pseudonyms.
     pub names: Vec<NameClaim>,
+    /// Rejections beyond [`REJECTIONS_MAX`].
+    unlisted: usize,
 }
 
 impl<'a> Parsed<'a> {
     /// Nothing yet, for the signal with this id.
     pub fn new(signal: SignalId, people: &'a Pseudonymizer) -> Self {
-        Self { people, signal, facts: Vec::new(), rejections: Vec::new(), names: Vec::new() }
+        Self { people, signal, facts: Vec::new(), rejections: Vec::new(), names: Vec::new(), unlisted: 0 }
     }
 
     /// States a fact. `at` is the tool's own version or clock: latest wins by it, then by signal id (I3).
@@ -69,7 +74,7 @@ impl<'a> Parsed<'a> {
         self.facts.push(Fact { signal: self.signal, seq: 0, at, body });
     }
 
-    /// Numbers the facts; one stated twice by the same signal counts once (I2).
+    /// Numbers the facts; one stated twice by the same signal counts once (I2), and so does a name.
     pub fn finish(mut self) -> Self {
         let mut seen = std::collections::HashSet::with_capacity(self.facts.len());
         let first: Vec<bool> = self.facts.iter().map(|f| seen.insert((f.at, &f.body))).collect();
@@ -78,11 +83,25 @@ impl<'a> Parsed<'a> {
         for (seq, fact) in self.facts.iter_mut().enumerate() {
             fact.seq = seq as i64;
         }
+        let mut seen = std::collections::HashSet::with_capacity(self.names.len());
+        let first: Vec<bool> = self.names.iter().map(|claim| seen.insert(claim)).collect();
+        let mut first = first.into_iter();
+        self.names.retain(|_| first.next().unwrap_or(true));
+        if self.unlisted > 0 {
+            let reason =
+                format!("{} more, the limit of one delivery is {REJECTIONS_MAX} that are listed", self.unlisted);
+            self.rejections.push(Rejection { reason: reason.into() });
+            self.unlisted = 0;
+        }
         self
     }
 
     /// States that something could not be read, and why.
     pub fn reject(&mut self, reason: impl Into<Text>) {
+        if self.rejections.len() >= REJECTIONS_MAX {
+            self.unlisted += 1;
+            return;
+        }
         self.rejections.push(Rejection { reason: reason.into() });
     }
 
@@ -134,7 +153,8 @@ impl<'a> Parsed<'a> {
         };
         let shown = if name.is_empty() { text.as_str() } else { name };
         let claim = NameClaim { person, name: shown.to_owned(), account: text.clone() };
-        if !self.names.contains(&claim) {
+        // Looking for it among the others would cost the square of their number; most are the last ones again.
+        if self.names.last() != Some(&claim) {
             self.names.push(claim);
         }
         let login = match account {

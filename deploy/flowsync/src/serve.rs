@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, Result};
 use flowsync_ingest::{
-    GatewayLimits, GatewayState, Log, audit::audit_routes, connectors, connectors::Secrets, gateway,
+    GatewayLimits, GatewayState, Log, audit::audit_routes, connectors, connectors::Secrets, gateway, serve,
 };
 use flowsync_query::{
     Health, Metrics, ServerState, SignalReader,
@@ -70,10 +70,10 @@ impl Server {
             .merge(stream_routes(StreamState { engine, feed, names }))
             .merge(audit_routes(pipeline.keeper.clone()))
             .merge(hooks);
-        let service = flowsync_query::router(state, others).into_make_service_with_connect_info::<SocketAddr>();
+        let router = flowsync_query::router(state, others);
         let (stop, mut stopped) = watch::channel(false);
         let until = async move { drop(stopped.wait_for(|stop| *stop).await) };
-        let task = tokio::spawn(axum::serve(listener, service).with_graceful_shutdown(until).into_future());
+        let task = tokio::spawn(serve::serve(listener, router, serve::ServeLimits::default(), until));
         Ok(Self { address, stop, task })
     }
 

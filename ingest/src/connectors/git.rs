@@ -17,12 +17,16 @@ use flowsync_schemas::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Connector, Delivery, Secret, Verified, VerifyError, json::Reader, message, words};
+use super::{
+    Connector, Delivery, Secret, Verified, VerifyError,
+    json::{NO_NAME, Reader, is_name},
+    message, words,
+};
 
 /// What this connector is.
 pub static SPEC: ConnectorSpec = ConnectorSpec {
     name: "git",
-    version: 5,
+    version: 6,
     doc: "Any git repository on disk: commits with authors, parents and changed lines, branches and tags. Incremental: \
           a second import reads only what is new, and takes back commits that no branch or tag reaches any more.",
     verification: "read on this machine by `flowsync import git PATH…`; never accepted over HTTP",
@@ -128,25 +132,49 @@ impl Connector for Git {
         let at = signal.received_at;
         let mut reader = Reader { out, received_at: at, advice: "import the repository again" };
         let Some(body) = reader.body::<Body<'_>>(&signal.body) else { return };
+        if let Some(path) = nameless(&body) {
+            return reader.reject(&path, NO_NAME);
+        }
         let repo = &body.repo;
         match body {
             Body { commit: Some(ref commit), gone: None, refs: None, .. } => read_commit(at, repo, commit, out),
             Body { commit: None, gone: Some(ref gone), refs: None, .. } => {
+                let repo: Text = (&**repo).into();
                 for sha in gone {
-                    out.fact(at, FactBody::Commit(gone_commit(repo, sha)));
+                    out.fact(at, FactBody::Commit(gone_commit(&repo, sha)));
                 }
             }
             Body { commit: None, gone: None, refs: Some(ref refs), .. } => {
+                let repo: Text = (&**repo).into();
                 for r in refs {
                     let sha = r.sha.as_deref().map(Into::into);
                     let deleted = sha.is_none();
-                    let fact = RefFact { repo: (&**repo).into(), name: (&*r.name).into(), sha, deleted };
+                    let fact = RefFact { repo: repo.clone(), name: (&*r.name).into(), sha, deleted };
                     out.fact(at, FactBody::Ref(fact));
                 }
             }
             _ => out.reject("body: exactly one of commit, gone and refs is needed; import the repository again"),
         }
     }
+}
+
+/// Where a body names something by nothing, or by too much.
+fn nameless(body: &Body<'_>) -> Option<String> {
+    if !is_name(&body.repo) {
+        return Some("repo".to_owned());
+    }
+    if body.commit.as_ref().is_some_and(|commit| !is_name(&commit.sha)) {
+        return Some("commit.sha".to_owned());
+    }
+    if let Some(index) = body.gone.iter().flatten().position(|sha| !is_name(sha)) {
+        return Some(format!("gone[{index}]"));
+    }
+    let refs = || body.refs.iter().flatten();
+    let name = refs().position(|r| !is_name(&r.name)).map(|index| format!("refs[{index}].name"));
+    name.or_else(|| {
+        let index = refs().position(|r| r.sha.as_deref().is_some_and(|sha| !is_name(sha)))?;
+        Some(format!("refs[{index}].sha"))
+    })
 }
 
 fn read_commit(at: Micros, repo: &str, commit: &Commit<'_>, out: &mut Parsed<'_>) {
@@ -175,9 +203,9 @@ fn read_commit(at: Micros, repo: &str, commit: &Commit<'_>, out: &mut Parsed<'_>
     message::Commit { source: SPEC.name, at, repo, sha: &sha, message, brought }.read(out);
 }
 
-fn gone_commit(repo: &str, sha: &str) -> CommitFact {
+fn gone_commit(repo: &Text, sha: &str) -> CommitFact {
     CommitFact {
-        repo: repo.into(),
+        repo: repo.clone(),
         sha: sha.into(),
         author: None,
         committer: None,

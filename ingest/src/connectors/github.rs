@@ -28,7 +28,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Channel, Connector, Delivery, Secret, Verified, VerifyError,
-    json::{Reader, Str, Time, shown},
+    json::{Name, Reader, Str, Time, shown},
     signature,
 };
 
@@ -40,7 +40,7 @@ pub struct Github;
 
 static SPEC: ConnectorSpec = ConnectorSpec {
     name: "github",
-    version: 5,
+    version: 6,
     doc: "Webhooks of GitHub and GitHub Enterprise: commits, branches and tags, pull requests and reviews, issues and \
           comments, deployments, workflow runs and releases. Content type application/json.",
     verification: "X-Hub-Signature-256: HMAC-SHA-256 of the body under the webhook's secret",
@@ -209,7 +209,7 @@ impl Envelope<'_> {
 #[derive(Deserialize)]
 struct Repository<'a> {
     #[serde(borrow)]
-    full_name: Str<'a>,
+    full_name: Name<'a>,
     default_branch: Option<Str<'a>>,
     pushed_at: Option<Time>,
 }

@@ -33,7 +33,7 @@ mod resources;
 
 use super::{
     Channel, Connector, Delivery, Secret, Verified, VerifyError,
-    json::{Id, Reader, Str, Time, filled, shown},
+    json::{Id, Name, Reader, Str, Time, filled, is_name, shown},
     signature, words,
 };
 
@@ -42,12 +42,15 @@ const SIGNATURE: &str = "x-hub-signature";
 /// On a delivery that is the answer of Jira's API: the address that was asked.
 const REQUEST: &str = "x-flowsync-request";
 
+/// Keys that one event can take from an issue (I9); an issue that moves loses one.
+const OLD_KEYS_MAX: usize = 16;
+
 /// The connector.
 pub struct Jira;
 
 static SPEC: ConnectorSpec = ConnectorSpec {
     name: "jira",
-    version: 4,
+    version: 5,
     doc: "Webhooks of Jira Cloud, Server and Data Center: issues with their changelog, comments, worklogs, links, \
           sprints and projects. Also, imported, an issue's remote links and its development panel.",
     verification: "X-Hub-Signature: sha256= and the HMAC-SHA-256 of the body under the webhook's secret",
@@ -219,7 +222,7 @@ fn person(cx: Cx<'_, '_, '_>, at: Micros, user: Option<&User<'_>>) -> Option<Per
 #[derive(Deserialize)]
 struct Issue<'a> {
     #[serde(borrow)]
-    key: Str<'a>,
+    key: Name<'a>,
     id: Option<Id>,
     #[serde(rename = "self")]
     url: Option<Str<'a>>,
@@ -261,7 +264,7 @@ struct Named<'a> {
 #[derive(Deserialize)]
 struct Keyed<'a> {
     #[serde(borrow)]
-    key: Str<'a>,
+    key: Name<'a>,
 }
 
 #[derive(Deserialize)]
@@ -309,7 +312,7 @@ fn incident(issue_type: &str) -> bool {
 
 /// The project part of a key.
 fn project_of(key: &str) -> &str {
-    key.rsplit_once('-').map_or(key, |(project, _)| project)
+    key.rsplit_once('-').map(|(project, _)| project).filter(|project| !project.is_empty()).unwrap_or(key)
 }
 
 fn ticket(cx: Cx<'_, '_, '_>, at: Micros, issue: &Issue<'_>, deleted: bool) -> TicketFact {
@@ -367,7 +370,13 @@ fn issue_event(cx: Cx<'_, '_, '_>, body: &Envelope<'_>, event: &str) -> Option<(
         if is_incident || was_incident {
             cx.out.fact(at, incident_of(&ticket, deleted || !is_incident));
         }
-        for old_key in items.iter().filter(|i| &*i.field == "Key").filter_map(|i| filled(&i.from)) {
+        let old_keys = items.iter().filter(|i| &*i.field == "Key").filter_map(|i| filled(&i.from));
+        let old_keys: Vec<Text> = old_keys.filter(|key| is_name(key)).collect();
+        // A tombstone repeats the whole ticket.
+        if old_keys.len() > OLD_KEYS_MAX {
+            cx.reject("changelog.items", &format!("more than {OLD_KEYS_MAX} keys that the issue had"));
+        }
+        for old_key in old_keys.into_iter().take(OLD_KEYS_MAX) {
             let project = project_of(&old_key).into();
             let moved = TicketFact { ticket_key: old_key, project, url: None, deleted: true, ..ticket.clone() };
             if is_incident || was_incident {
@@ -395,13 +404,14 @@ fn transitions(cx: Cx<'_, '_, '_>, body: &Envelope<'_>, changes: &Changelog<'_>)
     let user: Option<User<'_>> = body.user.and_then(|raw| cx.section("user", Some(raw)));
     // One changelog holds one transition; what holds more is told apart by its place.
     let id = changes.id.as_ref().map_or_else(|| format!("{subject}/{}", at.0), |id| id.0.to_string());
+    let mover = person(cx, at, user.as_ref());
     for (index, change) in moves().enumerate() {
         let place = if index == 0 { String::new() } else { format!("/{index}") };
         let [from, to] = [&change.from, &change.to].map(|s| s.as_deref().unwrap_or_default());
         let fact = ActivityFact {
             activity: format!("jira/changelog/{id}{place}").into(),
             kind: ActivityKind::Transition,
-            person: person(cx, at, user.as_ref()),
+            person: mover,
             subject_kind: EntityKind::Ticket,
             subject_id: subject.clone(),
             acted_at: at,
@@ -424,7 +434,7 @@ struct Subject<'a> {
 /// The issue that something happened on: its key, else the number that the payload has for it.
 fn subject(cx: Cx<'_, '_, '_>, body: &Envelope<'_>, number: Option<Text>) -> Option<Text> {
     let issue: Option<Subject<'_>> = body.issue.and_then(|raw| cx.section("issue", Some(raw)));
-    let named = issue.and_then(|i| filled(&i.key).or(i.id.map(|id| id.0)));
+    let named = issue.and_then(|i| filled(&i.key).filter(|key| is_name(key)).or(i.id.map(|id| id.0)));
     let found = named.or(number);
     if found.is_none() {
         cx.reject("issue.key", "missing, and nothing else names the issue");
@@ -446,7 +456,8 @@ fn comment(cx: Cx<'_, '_, '_>, body: &Envelope<'_>, deleted: bool) -> Option<()>
     let comment: Comment<'_> = cx.section("comment", body.comment)?;
     // …/rest/api/2/issue/10001/comment/10010
     let number = comment.url.as_deref().and_then(|url| url.split_once("/issue/")?.1.split_once("/comment/"));
-    let subject_id = subject(cx, body, number.map(|(issue, _)| issue.into()))?;
+    let number = number.map(|(issue, _)| issue).filter(|issue| is_name(issue));
+    let subject_id = subject(cx, body, number.map(Text::from))?;
     let updated = comment.updated.or(comment.created);
     let at = if deleted { body.gone(cx, updated) } else { updated.map_or_else(|| body.at(cx), |t| t.0) };
     let fact = ActivityFact {

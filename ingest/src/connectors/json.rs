@@ -12,6 +12,13 @@ use serde::{
 };
 use serde_json::{error::Category, value::RawValue};
 
+/// Longest name of a thing that is read (I9): of all tools, none makes longer ones.
+pub const NAME_BYTES_MAX: usize = 1_024;
+
+/// Longest word, and longest path, of the sender's own that a rejection shows (I9).
+const SHOWN_BYTES_MAX: usize = 40;
+const PATH_PARTS_MAX: usize = 16;
+
 /// Text, borrowed from the body where it has no escapes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Str<'a>(Cow<'a, str>);
@@ -54,6 +61,39 @@ impl<'de: 'a, 'a> Deserialize<'de> for Str<'a> {
     }
 }
 
+/// Text that names a thing: not empty, and no longer than names are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name<'a>(Str<'a>);
+
+impl Name<'_> {
+    /// As facts carry it.
+    pub fn text(&self) -> Text {
+        self.0.text()
+    }
+}
+
+impl Deref for Name<'_> {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Str::deserialize(deserializer)?;
+        if is_name(&text) { Ok(Self(text)) } else { Err(D::Error::custom(NO_NAME)) }
+    }
+}
+
+/// What a rejection says where [`is_name`] does not hold.
+pub const NO_NAME: &str = "expected a name of 1 to 1024 bytes";
+
+/// Whether a text can be the name of a thing.
+pub fn is_name(text: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&text.len())
+}
+
 /// A native id that a tool writes as a number or as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Id(pub Text);
@@ -93,12 +133,9 @@ macro_rules! from_text_or_number {
     };
 }
 
-from_text_or_number!(
-    Id,
-    "an id: a number or a text that is not empty",
-    |v| (!v.is_empty()).then(|| Id(v.into())),
-    |v| Id(v.to_string().into())
-);
+from_text_or_number!(Id, "a name of 1 to 1024 bytes, or a number", |v| is_name(v).then(|| Id(v.into())), |v| Id(v
+    .to_string()
+    .into()));
 from_text_or_number!(Time, "a time such as 2026-10-01T08:00:00Z", |v| Micros::parse(v).map(Time), |v| Time(
     Micros::from_secs(v)
 ));
@@ -166,17 +203,21 @@ impl Reader<'_, '_> {
 /// The path and the problem of an error, without the value that caused it.
 fn explain(root: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> (String, String) {
     let inner = error.inner();
-    if inner.classify() != Category::Data {
+    let relative = plain_path(&error.path().to_string());
+    if inner.classify() != Category::Data && root.is_empty() {
         let problem = if inner.is_eof() { "the JSON ends too early" } else { "not JSON" };
         return ("body".to_owned(), format!("{problem} (line {}, column {})", inner.line(), inner.column()));
     }
-    let relative = plain_path(&error.path().to_string());
     let mut path = match (root, relative.as_str()) {
         ("", ".") => "body".to_owned(),
         ("", _) => relative,
         (root, ".") => root.to_owned(),
         (root, relative) => format!("{root}.{relative}"),
     };
+    // The whole was JSON, so this is a number or an escape of it that stands for nothing: `1e400`, `"\ud800"`.
+    if inner.classify() != Category::Data {
+        return (path, "not JSON that can be read".to_owned());
+    }
     let message = inner.to_string();
     let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(m, _)| m);
     if let Some(field) = message.strip_prefix("missing field `").and_then(|m| m.strip_suffix('`')) {
@@ -196,8 +237,10 @@ fn explain(root: &str, error: &serde_path_to_error::Error<serde_json::Error>) ->
 
 /// A path as a rejection may show it: a field of the sender's own can be called anything, also what names a person.
 fn plain_path(path: &str) -> String {
-    let plain = |part: &str| part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'[' | b']'));
-    let parts: Vec<&str> = path.split('.').map(|part| if plain(part) { part } else { "…" }).collect();
+    let plain_byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'[' | b']');
+    let plain = |part: &str| part.len() <= SHOWN_BYTES_MAX && part.bytes().all(plain_byte);
+    let parts: Vec<&str> =
+        path.split('.').take(PATH_PARTS_MAX).map(|part| if plain(part) { part } else { "…" }).collect();
     parts.join(".")
 }
 
@@ -214,7 +257,7 @@ fn json_word(expected: &str) -> &str {
 /// A word of the payload as a rejection may show it: what is no plain word is not repeated, for it may name a person.
 pub fn shown(word: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b':' | b' ');
-    if word.len() <= 40 && word.bytes().all(plain) {
+    if word.len() <= SHOWN_BYTES_MAX && word.bytes().all(plain) {
         format!("{word:?}")
     } else {
         format!("a text of {} bytes", word.len())

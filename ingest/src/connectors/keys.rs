@@ -1,7 +1,7 @@
 //! Ticket keys in text.
 //!
 //! A key is what a plain reading of `\b[A-Z][A-Z0-9_]+-[0-9]+\b` gives; other spellings that people use are keys as well,
-//! and weaker evidence. `UTF-8` and `CVE-2021` are read like any other: whether a project is known is decided in the
+//! and weaker evidence. No reader gives more than [`LIMIT`] of one text. `UTF-8` and `CVE-2021` are read like any other: whether a project is known is decided in the
 //! dataflow, which alone knows all facts. Nothing is known here of tools.
 
 use std::collections::HashSet;
@@ -17,7 +17,8 @@ pub const LIMIT: usize = 64;
 /// The keys of a text, each with its project, each once, in order: `("SHOP", "SHOP-12")`.
 pub fn strict(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut seen = HashSet::new();
-    spellings(text).filter(Spelling::is_strict).map(|s| (s.project, s.key)).filter(move |(_, key)| seen.insert(*key))
+    let keys = spellings(text).filter(Spelling::is_strict).map(|s| (s.project, s.key));
+    keys.filter(move |(_, key)| seen.insert(*key)).take(LIMIT)
 }
 
 /// The keys of a branch name, where people write any case: `feature/shop-12-basket` gives `("SHOP", "SHOP-12")`.
@@ -27,6 +28,7 @@ pub fn branch(name: &str) -> impl Iterator<Item = (String, String)> {
         .filter(|s| s.separator == "-")
         .map(|s| (s.project.to_ascii_uppercase(), s.key.to_ascii_uppercase()))
         .filter(move |(_, key)| seen.insert(key.clone()))
+        .take(LIMIT)
 }
 
 /// Keys in spellings that the strict reader does not take: `("KAFKA", "KAFKA-218")` for `KAFKA 218`.
@@ -40,21 +42,18 @@ pub fn branch(name: &str) -> impl Iterator<Item = (String, String)> {
 /// `Kafka 2.0`, `MATH 2012-10-05`. What the strict reader finds in the same text is left out. The rules were chosen by
 /// counting over the histories of Kafka, Maven, Jenkins, Calcite, Commons Lang and Commons Math.
 pub fn tolerant(text: &str) -> Vec<(String, String)> {
-    let mut found: Vec<_> = spellings(text)
-        .filter(|s| !s.is_strict() && s.is_tolerable())
-        .map(|s| {
-            let project = s.project.to_ascii_uppercase();
-            let key = format!("{project}-{}", s.number);
-            (project, key)
-        })
-        .collect();
+    let found = spellings(text).filter(|s| !s.is_strict() && s.is_tolerable()).map(|s| {
+        let project = s.project.to_ascii_uppercase();
+        let key = format!("{project}-{}", s.number);
+        (project, key)
+    });
+    let mut found = found.peekable();
     // Most texts have none.
-    if !found.is_empty() {
-        let mut seen: HashSet<_> = spellings(text).filter(Spelling::is_strict).map(|s| s.key.to_owned()).collect();
-        found.retain(|(_, key)| seen.insert(key.clone()));
-        found.truncate(LIMIT);
+    if found.peek().is_none() {
+        return Vec::new();
     }
-    found
+    let mut seen: HashSet<_> = spellings(text).filter(Spelling::is_strict).map(|s| s.key.to_owned()).collect();
+    found.filter(|(_, key)| seen.insert(key.clone())).take(LIMIT).collect()
 }
 
 /// Where the keys of a text stand, in any spelling: byte positions, in order of their ends.

@@ -8,6 +8,8 @@
 mod conformance;
 pub(crate) mod git;
 mod github;
+#[cfg(test)]
+mod hostile_test;
 mod jira;
 mod json;
 mod keys;
@@ -20,6 +22,8 @@ mod report;
 pub mod settings;
 mod signature;
 pub(crate) mod slack;
+#[cfg(any(test, fuzzing))]
+pub mod sound;
 mod words;
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
@@ -106,8 +110,9 @@ impl Verified {
             Some(native) => SignalId::of_delivery(spec.name, native),
             None => SignalId::of_bytes(spec.name, delivery.body),
         };
-        let mut headers: Vec<_> =
-            delivery.headers.iter().filter(|(name, _)| spec.headers.contains(&name.as_str())).cloned().collect();
+        // The first of each name: that is the one that was verified.
+        let kept = spec.headers.iter().filter_map(|kept| delivery.headers.iter().find(|(name, _)| name == kept));
+        let mut headers: Vec<_> = kept.cloned().collect();
         headers.sort();
         Self(Signal {
             id,

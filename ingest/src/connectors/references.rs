@@ -144,10 +144,12 @@ pub fn numbers(text: &str, dialect: Dialect) -> impl Iterator<Item = NumberRef<'
 
 /// The numbers that a branch name gives after `#`, as in `fix#12` or `feature/#12-basket`.
 pub fn branch_numbers(name: &str) -> impl Iterator<Item = u64> {
-    digit_runs(name).filter(|(start, _)| name[..*start].ends_with('#')).filter_map(|(start, end)| {
+    let runs = digit_runs(name).filter(|(start, _)| name[..*start].ends_with('#'));
+    let numbers = runs.filter_map(|(start, end)| {
         let (number, _) = number(&name[start..end])?;
         Some(number)
-    })
+    });
+    numbers.take(LIMIT)
 }
 
 fn part_numbers(part: &str, dialect: Dialect) -> impl Iterator<Item = NumberRef<'_>> {

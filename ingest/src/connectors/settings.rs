@@ -13,13 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Connector, Delivery, Secret, Verified, VerifyError,
-    json::{Reader, shown},
+    json::{NO_NAME, Reader, is_name, shown},
 };
 
 /// What this connector is.
 pub static SPEC: ConnectorSpec = ConnectorSpec {
     name: "settings",
-    version: 1,
+    version: 2,
     doc: "The configuration: known ticket projects, day rates, cost centres, which kinds of ticket are capitalized, and \
           what needs a second person.",
     verification: "made on this machine from the configuration file and the command line; never accepted over HTTP",
@@ -215,6 +215,9 @@ impl Connector for SettingsConnector {
         let settings = Settings { projects: body.projects, finance: body.finance, second_person: body.second_person };
         if let Err(reason) = settings.check() {
             return out.reject(reason);
+        }
+        if body.removed.iter().any(|(name, _)| !is_name(name)) {
+            return out.reject(format!("removed: a setting is called nothing: {NO_NAME}"));
         }
         let mut state = |name: &str, key: &str, value: &str, deleted| {
             let fact = SettingFact { name: name.into(), key: key.into(), value: value.into(), deleted };

@@ -169,6 +169,18 @@ mod tests {
     }
 
     #[test]
+    fn only_the_time_that_was_signed_is_kept() {
+        let (secret, body) = (Secret::new("signing secret of example.org"), b"command=%2Fflowsync");
+        let signature = sign(&secret, &SENT.to_string(), body).unwrap();
+        // Another one, which would come first where they are sorted.
+        let times = [SENT.to_string(), "1".to_owned()].map(|time| (TIMESTAMP.to_owned(), time));
+        let headers: Vec<_> = times.into_iter().chain([(SIGNATURE.to_owned(), signature)]).collect();
+        let delivery = Delivery { headers: &headers, body, received_at: Micros::from_secs(SENT) };
+        let signal = Slack.verify(delivery, Some(&secret)).unwrap().into_signal();
+        assert_eq!(signal.headers, [(TIMESTAMP.to_owned(), SENT.to_string())]);
+    }
+
+    #[test]
     fn the_answer_says_what_was_understood_or_how_to_write_it() {
         let people = Pseudonymizer::new(&[7; 32]);
         let answer = |text: &str| {

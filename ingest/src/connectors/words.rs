@@ -19,6 +19,8 @@ pub const FILES_MAX: usize = 64;
 
 const WORD_CHARS_MIN: usize = 3;
 const WORD_BYTES_MAX: usize = 40;
+/// No file system has longer names.
+const FILE_BYTES_MAX: usize = 255;
 /// Shorter names of files are words like any other: `main`, `util`.
 const FILE_CHARS_MIN: usize = 5;
 
@@ -77,7 +79,10 @@ pub fn of_files<'a>(paths: impl IntoIterator<Item = &'a str>) -> Text {
         let file = path.rsplit('/').next().unwrap_or(path);
         let name = file.rsplit_once('.').map_or(file, |(name, _)| name);
         for name in [Some(name), name.strip_suffix("Test")].into_iter().flatten() {
-            if name.chars().count() >= FILE_CHARS_MIN && name.chars().all(char::is_alphanumeric) {
+            if name.len() <= FILE_BYTES_MAX
+                && name.chars().count() >= FILE_CHARS_MIN
+                && name.chars().all(char::is_alphanumeric)
+            {
                 words.add(name);
             }
         }

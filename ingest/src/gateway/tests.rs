@@ -14,6 +14,7 @@ use crate::{
     appender::AppenderLimits,
     connectors::{Secret, Verified},
     log::{Appended, EmbeddedLog, Log, LogError},
+    serve::ServeLimits,
     vault::Vault,
 };
 
@@ -120,11 +121,10 @@ impl Server {
         let appender = Appender::start(log.clone(), vault.clone(), people.clone(), AppenderLimits::default()).unwrap();
         let secrets = Secrets::from([("plain".to_owned(), Secret::new("s3cret"))]);
         let state = GatewayState { appender: Arc::new(appender), secrets, people, limits, connectors: CONNECTORS };
-        let service = router(state).into_make_service_with_connect_info::<SocketAddr>();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
-        runtime.spawn(async move { axum::serve(listener, service).await });
+        runtime.spawn(crate::serve::serve(listener, router(state), ServeLimits::default(), std::future::pending()));
         let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
         Self { _dir: dir, _runtime: runtime, log, vault, address, agent }
     }
@@ -275,6 +275,53 @@ fn a_slow_body_times_out_and_memory_is_reserved_before_it_is_read() {
     slow.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 408");
     assert_eq!(server.post("2", b"Ada").status, 202, "the budget is free again");
+}
+
+#[test]
+fn a_body_that_trickles_in_is_cut_off_as_a_whole() {
+    let server = Server::start(GatewayLimits { body_secs_max: 1, ..limits() });
+    let mut slow = TcpStream::connect(server.address).unwrap();
+    slow.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    slow.write_all(b"POST /hooks/plain HTTP/1.1\r\nhost: x\r\nx-token: s3cret\r\ncontent-length: 100000\r\n\r\n")
+        .unwrap();
+    let mut answer = Vec::new();
+    let mut chunk = [0; 1024];
+    // A byte now and then keeps nothing alive: it is the whole body that has its time.
+    let sent = (0..3_000).take_while(|_| {
+        let cut_off = slow.write_all(b"a").is_err()
+            || matches!(slow.read(&mut chunk), Ok(n) if {
+                answer.extend_from_slice(&chunk[..n]);
+                true
+            });
+        !cut_off
+    });
+    assert!(sent.count() < 3_000, "after a minute still not cut off");
+    slow.set_read_timeout(None).unwrap();
+    // The connection ends as well. It may be reset, as bytes were still on their way.
+    slow.read_to_end(&mut answer).ok();
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("body_too_slow"), "{answer}");
+    assert!(server.kept().is_empty());
+}
+
+#[test]
+fn a_packed_body_is_not_unpacked() {
+    let server = Server::start(limits());
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    packed.write_all(&vec![b'\n'; 16 << 20]).unwrap();
+    let packed = packed.finish().unwrap();
+    assert!(packed.len() < limits().body_bytes_max, "{} bytes: no bomb", packed.len());
+    let headers = [("x-token", "s3cret"), ("x-delivery", "1"), ("content-encoding", "gzip")];
+    server.post_to("plain", &headers, &packed).error(415, "packed");
+    assert!(server.kept().is_empty());
+    let plain = [("x-token", "s3cret"), ("x-delivery", "1"), ("content-encoding", "identity")];
+    assert_eq!(server.post_to("plain", &plain, b"Ada").status, 202);
+}
+
+#[test]
+fn an_address_that_is_no_text_is_refused_like_any_other() {
+    let server = Server::start(limits());
+    server.post_to("%ff", &[], b"").error(404, "unknown_connector");
 }
 
 #[test]

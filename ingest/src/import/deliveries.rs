@@ -29,6 +29,8 @@ const LINE_BYTES_MAX: u64 = 32 << 20;
 const BATCH: usize = 512;
 /// Bytes after which a batch is handed over early.
 const BATCH_BYTES: usize = 8 << 20;
+/// What is shown of a parser's words.
+const PROBLEM_CHARS_MAX: usize = 200;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// One line.
@@ -126,16 +128,25 @@ fn read(connector: &dyn Connector, line: &[u8], received_at: Micros) -> Result<O
         return Ok(None);
     }
     let recorded: Recorded<'_> = serde_json::from_slice(line)
-        .map_err(|e| format!("the line is not {{\"headers\": {{…}}, \"body\": <object or string>}}: {e}"))?;
+        .map_err(|e| format!("the line is not {{\"headers\": {{…}}, \"body\": <object or string>}}: {}", brief(&e)))?;
     let raw = recorded.body.get();
     let body = match raw.as_bytes().first() {
         Some(b'{') => raw.as_bytes().to_vec(),
-        Some(b'"') => serde_json::from_str::<String>(raw).map_err(|e| format!("body: {e}"))?.into_bytes(),
+        Some(b'"') => serde_json::from_str::<String>(raw).map_err(|e| format!("body: {}", brief(&e)))?.into_bytes(),
         _ => return Err("body must be an object or a string".to_owned()),
     };
     let headers: Vec<_> = recorded.headers.into_iter().map(|(n, v)| (n.to_ascii_lowercase(), v)).collect();
     let delivery = Delivery { headers: &headers, body: &body, received_at };
     Ok(Some(Verified::imported(connector.spec(), delivery, connector.delivery_id(delivery).as_deref())))
+}
+
+/// What a parser says, which can repeat the whole line.
+fn brief(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.char_indices().nth(PROBLEM_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
 }
 
 #[cfg(test)]
@@ -188,6 +199,46 @@ mod tests {
         assert_eq!(import(&packed).1, import(LINES.as_bytes()).1);
         let (cut, _) = import(&packed[..packed.len() - 12]);
         assert!(matches!(cut, Err(ImportError::Read { .. })), "{cut:?}");
+    }
+
+    #[test]
+    fn a_file_that_unpacks_to_more_than_memory_holds_is_read_in_pieces() {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        // Each line unpacks to more than a line may have; the last one is a delivery.
+        for _ in 0..3 {
+            for _ in 0..33 {
+                packed.write_all(&vec![b'x'; 1 << 20]).unwrap();
+            }
+            packed.write_all(b"\n").unwrap();
+        }
+        packed.write_all(br#"{"body": {"zen": "small"}}"#).unwrap();
+        let packed = packed.finish().unwrap();
+        assert!(packed.len() < 1 << 20, "{} bytes: no bomb", packed.len());
+        let (summary, got) = import(&packed);
+        let summary = summary.unwrap();
+        assert_eq!((summary.problem_count, summary.signals, got.len()), (3, 1, 1));
+        // Packed twice, it is unpacked once.
+        let mut twice = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        twice.write_all(&packed).unwrap();
+        let (summary, got) = import(&twice.finish().unwrap());
+        assert!(summary.unwrap().problem_count > 0 && got.is_empty());
+    }
+
+    #[test]
+    fn a_problem_does_not_repeat_the_line() {
+        let long = "a".repeat(1 << 20);
+        for line in [format!(r#"{{"{long}": 1}}"#), format!(r#"{{"headers": "{long}"}}"#), format!("\"{long}\"")] {
+            let problems = import(line.as_bytes()).0.unwrap().problems;
+            assert!(problems.len() == 1 && problems[0].reason.len() < 1_000, "{} bytes", problems[0].reason.len());
+        }
+    }
+
+    #[test]
+    fn a_line_of_any_depth_is_read() {
+        let deep = "[".repeat(1_000_000) + &"]".repeat(1_000_000);
+        let (summary, got) =
+            import(format!("{{\"body\": {{\"a\": {deep}}}}}\n{{\"headers\": {deep}, \"body\": {{}}}}").as_bytes());
+        assert_eq!((summary.unwrap().problem_count, got.len()), (1, 1));
     }
 
     #[test]

@@ -14,7 +14,10 @@ mod audited;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod embedded;
+#[cfg(not(fuzzing))]
 pub(crate) mod record;
+#[cfg(fuzzing)]
+pub mod record;
 pub(crate) mod store;
 pub mod tree;
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// The format that this build writes, and the newest that it reads. A change of [`Envelope`] takes a new number, a new
 /// struct, and a new sample.
-pub(crate) const FORMAT: u8 = 1;
+pub const FORMAT: u8 = 1;
 
 /// Format 1. Field order is the format.
 #[derive(Serialize, Deserialize)]
@@ -29,7 +29,7 @@ struct Envelope<'a> {
 
 /// Why bytes are no record.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum RecordError {
+pub enum RecordError {
     /// A newer build wrote it.
     Newer(u8),
     /// It is damaged.
@@ -37,7 +37,7 @@ pub(crate) enum RecordError {
 }
 
 /// The record of a signal.
-pub(crate) fn encode(signal: &Signal) -> Vec<u8> {
+pub fn encode(signal: &Signal) -> Vec<u8> {
     let envelope = Envelope {
         id: signal.id.0.to_be_bytes(),
         source: &signal.source,
@@ -57,7 +57,7 @@ pub(crate) fn encode(signal: &Signal) -> Vec<u8> {
 }
 
 /// The signal of a record.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Signal, RecordError> {
+pub fn decode(bytes: &[u8]) -> Result<Signal, RecordError> {
     let damaged = |what: String| RecordError::Damaged(what);
     let (&format, rest) = bytes.split_first().ok_or_else(|| damaged("an empty record".into()))?;
     if format > FORMAT {

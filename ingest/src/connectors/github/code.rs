@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::{Cx, Envelope, Numbered, SPEC, User, person, repository, step};
 use crate::connectors::{
-    json::{Str, Time, filled, shown},
+    json::{NO_NAME, Name, Str, Time, filled, is_name, shown},
     keys, message,
     references::Dialect,
     words,
@@ -20,7 +20,7 @@ use crate::connectors::{
 #[derive(Deserialize)]
 struct Commit<'a> {
     #[serde(borrow)]
-    id: Str<'a>,
+    id: Name<'a>,
     message: Str<'a>,
     timestamp: Option<Time>,
     author: Option<Signature<'a>>,
@@ -50,10 +50,7 @@ struct Dated {
 
 pub fn push(cx: Cx<'_, '_, '_>, body: &Envelope<'_>) -> Option<()> {
     let repo = repository(cx, body)?;
-    let Some(name) = body.git_ref.as_ref().filter(|n| !n.is_empty()) else {
-        cx.reject("ref", "missing");
-        return None;
-    };
+    let name = ref_name(cx, body)?;
     let at = match (repo.pushed_at, body.head_commit) {
         (Some(time), _) => time.0,
         (None, None) => cx.received_at,
@@ -70,6 +67,16 @@ pub fn push(cx: Cx<'_, '_, '_>, body: &Envelope<'_>) -> Option<()> {
         }
     }
     Some(())
+}
+
+/// The branch or tag that an event is about.
+fn ref_name<'b, 'a>(cx: Cx<'_, '_, '_>, body: &'b Envelope<'a>) -> Option<&'b Str<'a>> {
+    let name = body.git_ref.as_ref().filter(|n| is_name(n));
+    if name.is_none() {
+        let filled = body.git_ref.as_ref().is_some_and(|n| !n.is_empty());
+        cx.reject("ref", if filled { NO_NAME } else { "missing" });
+    }
+    name
 }
 
 fn commit(cx: Cx<'_, '_, '_>, pushed_at: Micros, repo: &Text, branch: Option<&str>, commit: &Commit<'_>) {
@@ -147,10 +154,7 @@ fn git_ref(cx: Cx<'_, '_, '_>, body: &Envelope<'_>, deleted: bool) -> Option<()>
             return None;
         }
     };
-    let Some(name) = body.git_ref.as_deref().filter(|n| !n.is_empty()) else {
-        cx.reject("ref", "missing");
-        return None;
-    };
+    let name = &**ref_name(cx, body)?;
     // The push of the same moment knows the sha; it is the later version.
     let at = step(repo.pushed_at, cx.received_at, if deleted { 0 } else { -1 });
     let name = format!("{folder}{name}").into();

@@ -9,12 +9,12 @@ use flowsync_schemas::{
 use serde::Deserialize;
 
 use super::{Cx, Envelope, Named, User, gone, person, repository, step};
-use crate::connectors::json::{Str, Time, filled, shown};
+use crate::connectors::json::{Name, Str, Time, filled, shown};
 
 #[derive(Deserialize)]
 struct Deployment<'a> {
     #[serde(borrow)]
-    sha: Str<'a>,
+    sha: Name<'a>,
     id: i64,
     environment: Option<Str<'a>>,
     creator: Option<User<'a>>,
@@ -93,7 +93,7 @@ fn rank(state: RunState) -> i64 {
 #[derive(Deserialize)]
 struct WorkflowRun<'a> {
     #[serde(borrow)]
-    head_sha: Str<'a>,
+    head_sha: Name<'a>,
     id: i64,
     name: Option<Str<'a>>,
     head_branch: Option<Str<'a>>,
@@ -143,7 +143,7 @@ pub fn workflow_run(cx: Cx<'_, '_, '_>, body: &Envelope<'_>) -> Option<()> {
 #[derive(Deserialize)]
 struct Release<'a> {
     #[serde(borrow)]
-    tag_name: Str<'a>,
+    tag_name: Name<'a>,
     name: Option<Str<'a>>,
     created_at: Option<Time>,
     published_at: Option<Time>,

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Cx, Str};
-use crate::connectors::json::shown;
+use crate::connectors::json::{is_name, shown};
 
 #[derive(Deserialize)]
 struct RemoteLink<'a> {
@@ -55,7 +55,7 @@ struct PanelCommit<'a> {
 pub fn read(cx: Cx<'_, '_, '_>, address: &str, body: &[u8]) {
     let part = |after: &str| {
         let rest = address.split_once(after)?.1;
-        rest.split(['/', '&', '?', '#']).next().filter(|p| !p.is_empty())
+        rest.split(['/', '&', '?', '#']).next().filter(|p| is_name(p))
     };
     if let Some(issue) = part("/issue/").filter(|_| address.contains("/remotelink")) {
         // All links of the issue, or one of them.
@@ -118,7 +118,7 @@ fn artifact(url: &str) -> Option<(EntityKind, Text)> {
     let number: u64 = last.parse().ok()?;
     let (_, repo) = repo.split_once("://")?.1.split_once('/')?;
     let repo = repo.strip_suffix("/-").unwrap_or(repo);
-    repo.contains('/').then(|| (EntityKind::PullRequest, format!("{repo}{mark}{number}").into()))
+    (repo.contains('/') && is_name(repo)).then(|| (EntityKind::PullRequest, format!("{repo}{mark}{number}").into()))
 }
 
 #[cfg(test)]
