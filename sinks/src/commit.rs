@@ -62,13 +62,13 @@ impl Table {
 
 impl Sink {
     /// Commits what changed from the committed epoch to `delta.upper`: all tables, or none. Committing the same again is
-    /// a no-op. After an error the same delta, or a longer one from the same epoch, can be committed anew; drive the
-    /// future to its end, for files may still be written behind one that was dropped.
+    /// a no-op. After an error the same delta can be committed anew, not a longer one: what failed may have been committed,
+    /// as far as anybody can tell. Drive the future to its end, for files may still be written behind one that was dropped.
     ///
     /// # Errors
     /// [`SinkError::OutOfOrder`] where the interval does not continue the committed epoch; [`SinkError::Diverged`] and
     /// [`SinkError::File`] where the tables have to be rebuilt; [`SinkError::OtherWriter`]; storage errors, which are
-    /// retryable. Nothing is visible to readers of manifests then.
+    /// retryable. Readers of manifests then see all of it, or nothing.
     pub async fn commit(&mut self, delta: impl Into<Arc<EpochDelta>>) -> Result<Arc<Manifest>, SinkError> {
         let (delta, started) = (delta.into(), Instant::now());
         let committed = self.continued().await?;

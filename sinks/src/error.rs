@@ -112,17 +112,31 @@ pub enum SinkError {
     Worker(String),
 }
 
+/// Whether the storage may do tomorrow what it does not do today.
+fn may_pass(error: &object_store::Error) -> bool {
+    use object_store::Error::{InvalidPath, NotImplemented, PermissionDenied};
+    !matches!(error, PermissionDenied { .. } | NotImplemented { .. } | InvalidPath { .. })
+}
+
+/// What storage said, at the bottom of an error.
+fn storage_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a object_store::Error> {
+    // These two do not give what they hold as their source.
+    if let Some(delta_kernel::Error::ObjectStore(cause)) = error.downcast_ref() {
+        return Some(cause);
+    }
+    if let Some(held) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        return storage_cause(held);
+    }
+    error.downcast_ref().or_else(|| storage_cause(error.source()?))
+}
+
 impl SinkError {
     /// Whether the same call may succeed later: storage was full, slow or away, or the runtime shut down.
     pub fn is_retryable(&self) -> bool {
         match self {
-            SinkError::Storage { source, .. } => !matches!(
-                source,
-                object_store::Error::PermissionDenied { .. }
-                    | object_store::Error::NotImplemented { .. }
-                    | object_store::Error::InvalidPath { .. }
-            ),
-            SinkError::Delta { source, .. } => matches!(**source, DeltaTableError::ObjectStore { .. }),
+            SinkError::Storage { source, .. } => may_pass(source),
+            // The Delta library wraps what storage says in errors of its own, and of the libraries beneath it.
+            SinkError::Delta { source, .. } => storage_cause(&**source).is_some_and(may_pass),
             SinkError::Worker(_) => true,
             _ => false,
         }

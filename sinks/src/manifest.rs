@@ -15,7 +15,8 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, path::Path}
 
 use crate::{SinkError, store::STAGED};
 
-const FOLDER: &str = "manifests";
+/// Name of their folder.
+pub(crate) const FOLDER: &str = "manifests";
 
 /// Manifests retired in one go.
 const RETIRED_MAX: usize = 64;

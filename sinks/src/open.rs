@@ -19,7 +19,7 @@ use std::{
     collections::BTreeMap,
     fs::{File, TryLockError},
     io::{Read, Write},
-    path::Path as FsPath,
+    path::{Path as FsPath, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -33,9 +33,9 @@ use crate::{
     SinkError,
     bucket::Bucket,
     job,
-    manifest::{Manifests, Retention},
+    manifest::{FOLDER, Manifests, Retention},
     merge::BucketLimits,
-    store::DurableFiles,
+    store::{DurableFiles, DurableStore},
     table::Table,
 };
 
@@ -113,6 +113,8 @@ pub struct Sink {
     pub(crate) rebuild: Option<String>,
     /// Whether an attempt ended part-way: memory and files are then brought together before anything else.
     pub(crate) unsettled: bool,
+    store: Arc<dyn DurableStore>,
+    root: PathBuf,
     _lock: File,
 }
 
@@ -136,7 +138,7 @@ impl Sink {
 
     /// The same on any store whose writes are durable when they return; its paths are those of the file system.
     pub(crate) async fn open_on(
-        store: Arc<dyn ObjectStore>,
+        store: Arc<dyn DurableStore>,
         root: &FsPath,
         catalogue: Catalogue,
         program: String,
@@ -158,15 +160,24 @@ impl Sink {
                 return Err(wrong("two tables have this name"));
             }
         }
-        let manifests = Manifests::new(Arc::new(PrefixStore::new(store, prefix)));
-        let mut sink = Self { tables, manifests, program, options, rebuild: None, unsettled: true, _lock: lock };
+        let files: Arc<dyn ObjectStore> = store.clone();
+        let manifests = Manifests::new(Arc::new(PrefixStore::new(files, prefix)));
+        let root = root.canonicalize().unwrap_or(root.to_owned());
+        let mut sink =
+            Self { tables, manifests, program, options, rebuild: None, unsettled: true, store, root, _lock: lock };
         sink.settle().await?;
         Ok(sink)
     }
 
-    /// Brings memory and files to the state of the newest manifest; the first time writes one, of nothing.
+    /// Brings memory and files to the state of the newest manifest, and what is there to the disk (I1); the first time writes
+    /// a manifest of nothing.
     pub(crate) async fn settle(&mut self) -> Result<(), SinkError> {
         self.unsettled = true;
+        for folder in ["tables", FOLDER] {
+            let (store, folder) = (self.store.clone(), self.root.join(folder));
+            let what = format!("flushing {}", folder.display());
+            job::on_thread(move || store.flush_folders(&folder).map_err(SinkError::storage(what))).await?;
+        }
         self.manifests.load().await?;
         let newest = self.manifests.newest().cloned();
         let epoch = newest.as_ref().map(|m| m.epoch).unwrap_or_default();

@@ -20,8 +20,81 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart, local::LocalFileSystem, path::Path,
 };
 
+/// A store whose writes are durable when they return.
+pub(crate) trait DurableStore: ObjectStore {
+    /// Flushes a folder, where there is one, all below it, and its name. A process that died, or a write that failed, can have
+    /// left names that this one sees and that a power loss would take; what is built on them must not outlive them.
+    fn flush_folders(&self, folder: &FsPath) -> Result<()>;
+}
+
 /// Ending of files that have not got their name yet; one that is left behind came from a crash and is swept later.
 pub(crate) const STAGED: &str = ".staged";
+
+/// What a durable write asks of a disk: the real one, and in tests one that fails on purpose.
+pub(crate) trait Disk {
+    /// A file that is being written.
+    type File: NewFile;
+
+    fn has_folder(&self, folder: &FsPath) -> bool;
+    fn create_folder(&self, folder: &FsPath) -> io::Result<()>;
+    /// A file of which there was none.
+    fn create(&self, path: &FsPath) -> io::Result<Self::File>;
+    /// Gives a file another name, in place of whatever had it.
+    fn rename(&self, from: &FsPath, to: &FsPath) -> io::Result<()>;
+    /// Gives a file one more name, which nothing has.
+    fn link(&self, from: &FsPath, to: &FsPath) -> io::Result<()>;
+    fn remove(&self, path: &FsPath) -> io::Result<()>;
+    /// Flushes a folder, so that the names in it survive.
+    fn flush_folder(&self, folder: &FsPath) -> io::Result<()>;
+}
+
+/// A file that is being written.
+pub(crate) trait NewFile: Write {
+    /// Flushes what was written, so that it survives.
+    fn make_durable(&mut self) -> io::Result<()>;
+}
+
+/// The file system of this machine.
+struct Local;
+
+impl NewFile for File {
+    fn make_durable(&mut self) -> io::Result<()> {
+        self.sync_all()
+    }
+}
+
+impl Disk for Local {
+    type File = File;
+
+    fn has_folder(&self, folder: &FsPath) -> bool {
+        folder.is_dir()
+    }
+
+    fn create_folder(&self, folder: &FsPath) -> io::Result<()> {
+        std::fs::create_dir(folder)
+    }
+
+    fn create(&self, path: &FsPath) -> io::Result<File> {
+        File::create_new(path)
+    }
+
+    fn rename(&self, from: &FsPath, to: &FsPath) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn link(&self, from: &FsPath, to: &FsPath) -> io::Result<()> {
+        std::fs::hard_link(from, to)
+    }
+
+    fn remove(&self, path: &FsPath) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn flush_folder(&self, folder: &FsPath) -> io::Result<()> {
+        // Other systems cannot open a folder to flush it; their renames are journalled.
+        if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+    }
+}
 
 /// The local file system with durable writes. Paths are absolute, without the leading slash.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +108,7 @@ impl fmt::Display for DurableFiles {
     }
 }
 
-fn generic(path: &FsPath, source: io::Error) -> Error {
+pub(crate) fn generic(path: &FsPath, source: io::Error) -> Error {
     let path_text = path.display().to_string();
     match source.kind() {
         io::ErrorKind::AlreadyExists => Error::AlreadyExists { path: path_text, source: source.into() },
@@ -44,65 +117,86 @@ fn generic(path: &FsPath, source: io::Error) -> Error {
     }
 }
 
-/// Flushes a folder, so that the names in it survive.
-fn sync_folder(folder: &FsPath) -> io::Result<()> {
-    // Other systems cannot open a folder to flush it; their renames are journalled.
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
-}
-
 /// Creates a folder and its parents, each durable in the one above.
-fn create_folder(folder: &FsPath) -> io::Result<()> {
-    if folder.is_dir() {
+fn create_folders(disk: &impl Disk, folder: &FsPath) -> io::Result<()> {
+    if disk.has_folder(folder) {
         return Ok(());
     }
     if let Some(parent) = folder.parent() {
-        create_folder(parent)?;
-        match std::fs::create_dir(folder) {
+        create_folders(disk, parent)?;
+        match disk.create_folder(folder) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-            _ => sync_folder(parent)?,
+            _ => disk.flush_folder(parent)?,
         }
     }
     Ok(())
 }
 
-fn write_durably(path: &FsPath, payload: &PutPayload, replace: bool) -> Result<()> {
+/// Flushes a folder and all below it.
+fn flush_all(folder: &FsPath) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            flush_all(&entry.path())?;
+        }
+    }
+    Local.flush_folder(folder)
+}
+
+/// Writes a file so that it survives power loss under its name, or leaves what was there.
+pub(crate) fn write_durably(disk: &impl Disk, path: &FsPath, payload: &PutPayload, replace: bool) -> Result<()> {
     let folder = path.parent().unwrap_or(FsPath::new("/"));
     let mut staged = path.as_os_str().to_owned();
     staged.push(format!(".{}{STAGED}", uuid::Uuid::new_v4().simple()));
     let staged = PathBuf::from(staged);
     let write = || -> io::Result<()> {
-        create_folder(folder)?;
-        let mut file = File::create_new(&staged)?;
+        create_folders(disk, folder)?;
+        let mut file = disk.create(&staged)?;
         payload.iter().try_for_each(|part| file.write_all(part))?;
-        file.sync_all()?;
-        if replace { std::fs::rename(&staged, path) } else { std::fs::hard_link(&staged, path) }
+        file.make_durable()?;
+        if replace { disk.rename(&staged, path) } else { disk.link(&staged, path) }
     };
     let written = write();
     if !replace || written.is_err() {
         // What cannot be removed now is swept later; the write itself stands or falls without it.
-        let _ = std::fs::remove_file(&staged);
+        let _ = disk.remove(&staged);
     }
-    written.and_then(|()| sync_folder(folder)).map_err(|e| generic(path, e))
+    written.and_then(|()| disk.flush_folder(folder)).map_err(|e| generic(path, e))
+}
+
+/// Whether a put replaces what is there.
+pub(crate) fn replaces(store: &impl fmt::Display, opts: &PutOptions) -> Result<bool> {
+    match opts.mode {
+        PutMode::Overwrite => Ok(true),
+        PutMode::Create => Ok(false),
+        PutMode::Update(_) => {
+            let (operation, implementer) = ("PutMode::Update".into(), store.to_string());
+            Err(Error::NotImplemented { operation, implementer })
+        }
+    }
+}
+
+impl DurableStore for DurableFiles {
+    fn flush_folders(&self, folder: &FsPath) -> Result<()> {
+        if !folder.is_dir() {
+            return Ok(());
+        }
+        let parent = folder.parent().map_or(Ok(()), |parent| Local.flush_folder(parent));
+        parent.and_then(|()| flush_all(folder)).map_err(|e| generic(folder, e))
+    }
 }
 
 #[async_trait::async_trait]
 impl ObjectStore for DurableFiles {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        let replace = match opts.mode {
-            PutMode::Overwrite => true,
-            PutMode::Create => false,
-            PutMode::Update(_) => {
-                let (operation, implementer) = ("PutMode::Update".into(), self.to_string());
-                return Err(Error::NotImplemented { operation, implementer });
-            }
-        };
+        let replace = replaces(self, &opts)?;
         let path = self.inner.path_to_filesystem(location)?;
-        tokio::task::spawn_blocking(move || write_durably(&path, &payload, replace)).await??;
+        tokio::task::spawn_blocking(move || write_durably(&Local, &path, &payload, replace)).await??;
         Ok(PutResult { e_tag: None, version: None })
     }
 
     async fn put_multipart_opts(&self, location: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        Ok(Box::new(Upload { store: self.clone(), location: location.clone(), parts: Vec::new() }))
+        Ok(Box::new(Upload::new(self.clone(), location.clone())))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -129,20 +223,26 @@ impl ObjectStore for DurableFiles {
         self.inner.copy_opts(from, to, options).await?;
         let path = self.inner.path_to_filesystem(to)?;
         let folder = path.parent().unwrap_or(FsPath::new("/")).to_owned();
-        tokio::task::spawn_blocking(move || sync_folder(&folder).map_err(|e| generic(&folder, e))).await?
+        tokio::task::spawn_blocking(move || Local.flush_folder(&folder).map_err(|e| generic(&folder, e))).await?
     }
 }
 
 /// A write in parts: held in memory until it is complete. Only checkpoints come this way, and they are small.
 #[derive(Debug)]
-struct Upload {
-    store: DurableFiles,
+pub(crate) struct Upload<S> {
+    store: S,
     location: Path,
     parts: Vec<PutPayload>,
 }
 
+impl<S> Upload<S> {
+    pub(crate) fn new(store: S, location: Path) -> Self {
+        Self { store, location, parts: Vec::new() }
+    }
+}
+
 #[async_trait::async_trait]
-impl MultipartUpload for Upload {
+impl<S: ObjectStore> MultipartUpload for Upload<S> {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
         self.parts.push(data);
         async { Ok(()) }.boxed()

@@ -15,7 +15,7 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path,
 };
 
-use crate::store::DurableFiles;
+use crate::store::{DurableFiles, DurableStore};
 
 /// When and how it fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +80,13 @@ impl FaultyStore {
 impl fmt::Display for FaultyStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("FaultyStore")
+    }
+}
+
+impl DurableStore for FaultyStore {
+    fn flush_folders(&self, folder: &std::path::Path) -> Result<()> {
+        self.alive()?;
+        self.0.files.flush_folders(folder)
     }
 }
 

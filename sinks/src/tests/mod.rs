@@ -3,9 +3,11 @@
 
 mod conformance;
 mod crash;
+mod disk;
 mod fault;
 mod model;
 mod reconcile;
+mod simulation;
 pub(crate) mod specs;
 mod upkeep;
 mod writers;
