@@ -28,6 +28,7 @@ use super::{
     Appended, Audited, Log, LogError, corrupt,
     record::{self, RecordError},
     store::{Store, failure, packed},
+    tail::{self, Mark, cut_torn_append},
     tree::{Edge, TreeHash},
 };
 use crate::lock;
@@ -46,6 +47,7 @@ const BUILD_BYTES_MAX: usize = 16 << 20;
 pub struct EmbeddedLog {
     free_bytes_min: u64,
     store: Store,
+    mark: Mark,
     /// Held for a whole append: the right edge of the tree over what is durable.
     appending: Mutex<Edge>,
     /// Offset of the next signal; set when the signals before it are durable.
@@ -72,16 +74,38 @@ impl EmbeddedLog {
     }
 
     fn open_with_reserve(path: &Path, free_bytes_min: u64) -> Result<Self, LogError> {
+        let io = |source| LogError::Io { path: path.to_owned(), source };
+        let opened = Store::open(path);
+        let (mark, acknowledged) = Mark::open(path).map_err(io)?;
+        let acknowledged = acknowledged.unwrap_or_default();
+        let store = match opened {
+            Err(error @ LogError::Unrecoverable { .. }) => {
+                let length = cut_torn_append(path, acknowledged).map_err(io)?.ok_or(error)?;
+                tracing::warn!(length, "an append that was never acknowledged is torn: the journal is cut before it");
+                Store::open(path)?
+            }
+            opened => opened?,
+        };
         let log = Self {
             free_bytes_min,
-            store: Store::open(path)?,
+            store,
+            mark,
             appending: Mutex::default(),
             end: Mutex::new(0),
             longer: Condvar::new(),
         };
         let end = log.check_newest()?;
-        *lock(&log.end) = end;
         let edge = log.complete_tree(end)?;
+        if end < acknowledged {
+            let detail = format!(
+                "the log ends here, and {acknowledged} signals were acknowledged (who would go on without them, removes \
+                 {})",
+                path.join(tail::NAME).display()
+            );
+            return Err(corrupt(end, detail));
+        }
+        log.mark.set(end).map_err(io)?;
+        *lock(&log.end) = end;
         *lock(&log.appending) = edge;
         Ok(log)
     }
@@ -198,6 +222,8 @@ impl Log for EmbeddedLog {
             *lock(&self.end) = grown.size();
             *edge = grown;
             self.longer.notify_all();
+            let failed = |source| LogError::Io { path: self.store.path.clone(), source };
+            self.mark.set(edge.size()).map_err(failed)?;
         }
         Ok(out)
     }

@@ -18,7 +18,10 @@ mod embedded;
 pub(crate) mod record;
 #[cfg(fuzzing)]
 pub mod record;
+#[cfg(test)]
+mod simulation;
 pub(crate) mod store;
+mod tail;
 pub mod tree;
 
 use std::{io, path::PathBuf, time::Duration};

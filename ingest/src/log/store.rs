@@ -3,7 +3,7 @@
 //! What the keys and values are, and what keeps them together, is told in `log/embedded.rs`.
 
 use std::{
-    io,
+    io, panic,
     path::{Path, PathBuf},
 };
 
@@ -31,7 +31,11 @@ impl Store {
     /// Opens the keyspaces, or creates what is missing of them.
     pub(crate) fn open(path: &Path) -> Result<Self, LogError> {
         let failed = |e| failure(path, None, e);
-        let database = Database::builder(path).open().map_err(failed)?;
+        // fjall 3.1 panics on some damage of its journal. Nothing of it is used after that.
+        let opened = panic::catch_unwind(|| Database::builder(path).open());
+        let unreadable =
+            |_| LogError::Unrecoverable { path: path.to_owned(), detail: "a journal cannot be read".into() };
+        let database = opened.map_err(unreadable)?.map_err(failed)?;
         let keyspace = |name| database.keyspace(name, KeyspaceCreateOptions::default).map_err(failed);
         let (records, ids) = (keyspace("records")?, keyspace("ids")?);
         // Hashes do not become smaller.

@@ -1,0 +1,207 @@
+//! Lives of the embedded log, by seed: it is killed, and power is lost while an append is under way, so that any of the
+//! sectors of that append may have reached the disk, and any not.
+//!
+//! After each life: what was acknowledged is there, at its place, as it was (I1); the append under way is there as a whole or
+//! not at all, and comes once when it is sent again (I2). A failure prints its seed: `FLOWSYNC_SEED=n cargo test -p
+//! flowsync-ingest log::simulation` repeats it, `FLOWSYNC_SEEDS=100000` tries more.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{Read, Seek},
+    path::{Path, PathBuf},
+};
+
+use fastrand::Rng;
+use flowsync_schemas::{LogPosition, Signal};
+use rustix::fs::SeekFrom;
+use tempfile::TempDir;
+
+use super::{EmbeddedLog, Log, conformance::signal};
+
+/// Bytes that a disk writes as one.
+const SECTOR: usize = 512;
+/// Processes that end in one simulation.
+const LIVES: usize = 4;
+
+/// The files of a folder, without the zeros at their ends, and their lengths.
+type Image = BTreeMap<PathBuf, (Vec<u8>, u64)>;
+
+fn image(dir: &Path) -> Image {
+    let mut files = Image::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let mut file = File::open(&path).unwrap();
+            let length = file.metadata().unwrap().len();
+            // Journals are allocated ahead: what follows the first hole was never written.
+            let written = if length == 0 { 0 } else { rustix::fs::seek(&file, SeekFrom::Hole(0)).unwrap() };
+            file.rewind().unwrap();
+            let mut bytes = Vec::new();
+            file.take(written).read_to_end(&mut bytes).unwrap();
+            bytes.truncate(bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1));
+            files.insert(path.strip_prefix(dir).unwrap().to_owned(), (bytes, length));
+        }
+    }
+    files
+}
+
+fn write(image: &Image, dir: &Path) {
+    for (name, (bytes, length)) in image {
+        let path = dir.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(*length).unwrap();
+    }
+}
+
+/// What is on the disk when power is lost while it goes from one image to the other: of what was added to a journal, some
+/// sectors, but never less than `before` has.
+fn torn(before: &Image, after: &Image, rng: &mut Rng) -> Image {
+    let mut out = before.clone();
+    // The mark is written when the append is acknowledged, and so not at all.
+    for (name, (new, length)) in after.iter().filter(|(name, _)| name.extension().is_some_and(|e| e == "jnl")) {
+        let old = before.get(name).map_or(&[][..], |(old, _)| old.as_slice());
+        let mut bytes = new.clone();
+        if bytes.len() > old.len() {
+            let mut at = old.len();
+            while at < bytes.len() {
+                let end = ((at / SECTOR + 1) * SECTOR).min(bytes.len());
+                if rng.bool() {
+                    bytes[at..end].fill(0);
+                }
+                at = end;
+            }
+        }
+        out.insert(name.clone(), (bytes, *length));
+    }
+    out
+}
+
+/// One simulation. `forgetful`: what was acknowledged last was not flushed, as if the log did not.
+fn simulate(seed: u64, forgetful: bool) -> Result<(u64, u64), String> {
+    let mut rng = Rng::with_seed(seed);
+    let mut dir = TempDir::new().unwrap();
+    let (mut acknowledged, mut next): (Vec<Signal>, u64) = (Vec::new(), 0);
+    let (mut torn_appends, mut flips) = (0, 0);
+    for _ in 0..LIVES {
+        let log = EmbeddedLog::open(dir.path()).map_err(|e| e.to_string())?;
+        check(&log, &acknowledged)?;
+        let mut durable = image(dir.path());
+        for _ in 0..rng.usize(1..4) {
+            let batch = batch(&mut rng, &mut next, &acknowledged);
+            log.append(&batch).map_err(|e| e.to_string())?;
+            durable = if forgetful { durable } else { image(dir.path()) };
+            take(&mut acknowledged, &batch);
+        }
+        // The process ends here, or power is lost in the next append; what it would do when it is dropped does not count.
+        let under_way = rng.bool().then(|| batch(&mut rng, &mut next, &acknowledged));
+        let left = match &under_way {
+            Some(batch) => {
+                log.append(batch).map_err(|e| e.to_string())?;
+                torn_appends += 1;
+                torn(&durable, &image(dir.path()), &mut rng)
+            }
+            None => durable,
+        };
+        if under_way.is_none() && rng.u8(0..6) == 0 {
+            flips += 1;
+            a_flipped_bit_is_noticed(left.clone(), &acknowledged, &mut rng)?;
+        }
+        let next_dir = TempDir::new().unwrap();
+        write(&left, next_dir.path());
+        drop(log);
+        dir = next_dir;
+        if let Some(batch) = under_way {
+            let log = EmbeddedLog::open(dir.path()).map_err(|e| e.to_string())?;
+            let mut whole = acknowledged.clone();
+            take(&mut whole, &batch);
+            check(&log, &acknowledged).or_else(|_| check(&log, &whole))?;
+            log.append(&batch).map_err(|e| e.to_string())?;
+            check(&log, &whole)?;
+            acknowledged = whole;
+        }
+    }
+    let log = EmbeddedLog::open(dir.path()).map_err(|e| e.to_string())?;
+    check(&log, &acknowledged).map(|()| (torn_appends, flips))
+}
+
+/// Of a journal with a flipped bit everything is read as it was, or it is called damaged.
+fn a_flipped_bit_is_noticed(mut left: Image, acknowledged: &[Signal], rng: &mut Rng) -> Result<(), String> {
+    let journal =
+        left.iter_mut().filter(|(name, _)| name.extension().is_some_and(|e| e == "jnl")).max_by_key(|j| j.1.0.len());
+    let (_, (bytes, _)) = journal.ok_or("no journal")?;
+    let at = rng.usize(0..bytes.len());
+    bytes[at] ^= 1 << rng.u8(0..8);
+    let dir = TempDir::new().unwrap();
+    write(&left, dir.path());
+    match EmbeddedLog::open(dir.path()) {
+        Ok(log) => check(&log, acknowledged).map_err(|e| format!("byte {at} of the journal: {e}")),
+        Err(error) if error.is_corrupt() => Ok(()),
+        Err(error) => Err(format!("byte {at} of the journal: {error}")),
+    }
+}
+
+/// Some new signals, of many sizes, and now and then one that was sent before.
+fn batch(rng: &mut Rng, next: &mut u64, sent: &[Signal]) -> Vec<Signal> {
+    (0..rng.usize(1..6))
+        .map(|_| match rng.choice(sent) {
+            Some(again) if rng.u8(0..4) == 0 => again.clone(),
+            _ => {
+                *next += 1;
+                let bytes = [10, 300, 1_000, 9_000][rng.usize(0..4)];
+                signal(*next, rng.usize(0..bytes))
+            }
+        })
+        .collect()
+}
+
+fn take(all: &mut Vec<Signal>, batch: &[Signal]) {
+    for signal in batch {
+        if !all.iter().any(|s| s.id == signal.id) {
+            all.push(signal.clone());
+        }
+    }
+}
+
+/// The log holds exactly these, in this order.
+fn check(log: &EmbeddedLog, expected: &[Signal]) -> Result<(), String> {
+    let read = log.read(LogPosition::default(), usize::MAX, usize::MAX).map_err(|e| e.to_string())?;
+    let ends = log.ends().map_err(|e| e.to_string())?;
+    if ends == [expected.len() as u64] && read.iter().map(|(_, signal)| signal).eq(expected) {
+        return Ok(());
+    }
+    Err(format!("{} signals, and {} were acknowledged or sent", read.len(), expected.len()))
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_and_nothing_is_there_in_part() {
+    let setting = |name: &str| std::env::var(name).ok().and_then(|v| v.parse().ok());
+    let (first, count) = match setting("FLOWSYNC_SEED") {
+        Some(seed) => (seed, 1),
+        None => (0, setting("FLOWSYNC_SEEDS").unwrap_or(100)),
+    };
+    let (mut torn_appends, mut flips) = (0, 0);
+    for seed in first..first + count {
+        let seen = simulate(seed, false).unwrap_or_else(|e| panic!("FLOWSYNC_SEED={seed}: {e}"));
+        (torn_appends, flips) = (torn_appends + seen.0, flips + seen.1);
+    }
+    println!("{count} seeds, {torn_appends} torn appends, {flips} flipped bits");
+    assert!(
+        count < 50 || torn_appends > count && 5 * flips > count,
+        "{torn_appends} torn appends, {flips} flipped bits"
+    );
+}
+
+#[test]
+fn a_log_that_does_not_flush_is_found_out() {
+    let found = (0..20).find_map(|seed| simulate(seed, true).err()).expect("the judge sees nothing");
+    println!("{found}");
+}
