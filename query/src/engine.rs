@@ -52,6 +52,10 @@ pub struct EngineOptions {
     pub queue_max: usize,
     /// Length of one statement, in bytes.
     pub sql_bytes_max: usize,
+    /// Words and signs of one statement, without commas, periods and literals.
+    pub sql_words_max: usize,
+    /// `CASE` within one another.
+    pub sql_cases_max: usize,
     /// Changes that the overlay holds.
     pub overlay_rows_max: usize,
     /// Signals that one `why` shows with their facts.
@@ -69,6 +73,8 @@ impl Default for EngineOptions {
             queries_max: 8,
             queue_max: 64,
             sql_bytes_max: 256 << 10,
+            sql_words_max: 1_200,
+            sql_cases_max: 12,
             overlay_rows_max: 500_000,
             why_signals_max: 200,
             footer_bytes_max: 128 << 20,

@@ -25,6 +25,7 @@ pub mod reports;
 mod row;
 mod server;
 mod session;
+mod statement;
 mod tables;
 #[cfg(test)]
 mod tests;

@@ -25,6 +25,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::{
     EngineOptions, Param, QueryError, SqlRow, columns,
     engine::{CATALOG, SCHEMA, Shared},
+    statement,
     tables::SnapshotTables,
 };
 
@@ -176,12 +177,7 @@ impl Snapshot {
 
     async fn run(&self, sql: &str, params: &[Param]) -> Result<QueryResult, QueryError> {
         let options = self.options();
-        if sql.len() > options.sql_bytes_max {
-            return Err(QueryError::Limit {
-                name: "sql_bytes_max",
-                detail: format!("the statement has {} bytes, {} are allowed", sql.len(), options.sql_bytes_max),
-            });
-        }
+        statement::check(sql, options)?;
         let failed = |e| failure(e, options);
         let state = self.session()?;
         let plan = state.create_logical_plan(sql).await.map_err(failed)?;

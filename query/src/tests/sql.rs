@@ -107,6 +107,108 @@ async fn every_limit_names_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_would_overwhelm_the_parser_is_refused() {
+    let (_store, snapshot) = filled_with(EngineOptions::default()).await;
+    let chain = |n: usize, part: &str| format!("select 1{}", part.repeat(n));
+    let cases = |n: usize| format!("select {}1{}", "case when 1 = 1 then ".repeat(n), " end".repeat(n));
+    for (sql, name) in [
+        (chain(100_000, "+1"), "sql_words_max"),
+        (chain(50_000, "::int"), "sql_words_max"),
+        (chain(80_000, "[1]"), "sql_words_max"),
+        (cases(40), "sql_cases_max"),
+    ] {
+        let error = snapshot.sql(&sql, &[]).await.unwrap_err();
+        assert!(error.is_limit() && error.to_string().contains(name), "{name}: {error}");
+    }
+    // As long as is allowed.
+    snapshot.sql(&cases(12), &[]).await.unwrap();
+    for part in ["+1", "::int", " or 1 = 1", " || 'a'"] {
+        let words = if part == "+1" || part.starts_with(" ||") { 1 } else { 2 };
+        let _ = snapshot.sql(&chain(1_190 / words, part), &[]).await;
+    }
+    let list: Vec<String> = (0..5_000).map(|n| format!("'{n}'")).collect();
+    snapshot.sql(&format!("select * from things where part in ({})", list.join(", ")), &[]).await.unwrap();
+    // In quotes and comments nothing counts.
+    snapshot.sql(&format!("select '{}' -- {}", "case ".repeat(50), "case ".repeat(50)), &[]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_words_get_an_answer_or_an_error() {
+    const WORDS: &[&str] = &[
+        "select",
+        "*",
+        "from",
+        "things",
+        "where",
+        "(",
+        ")",
+        ",",
+        "1",
+        "'a'",
+        "part",
+        "and",
+        "or",
+        "not",
+        "in",
+        "between",
+        "case",
+        "when",
+        "then",
+        "else",
+        "end",
+        "group by",
+        "order by",
+        "limit",
+        "with",
+        "as",
+        "x",
+        "join",
+        "on",
+        "=",
+        "<",
+        "+",
+        "-",
+        "[",
+        "]",
+        "::",
+        "int",
+        "null",
+        "is",
+        "union",
+        "all",
+        "over",
+        "partition by",
+        "count(*)",
+        "$1",
+        "\"",
+        "'",
+        "--",
+        "/*",
+        "*/",
+        ";",
+        "interval '1 day'",
+        "exists",
+        "lateral",
+        "recursive",
+        "values",
+        "array",
+    ];
+    let options = EngineOptions { time_max: std::time::Duration::from_secs(5), ..Default::default() };
+    let (_store, snapshot) = filled_with(options).await;
+    let mut rng = fastrand::Rng::with_seed(1);
+    for n in 0..3_000 {
+        let mut sql = String::from(if rng.bool() { "select " } else { "" });
+        for _ in 0..rng.usize(0..40) {
+            sql.push_str(WORDS[rng.usize(0..WORDS.len())]);
+            sql.push(' ');
+        }
+        if let Err(error) = snapshot.sql(&sql, &[]).await {
+            assert!(!error.to_string().is_empty(), "statement {n}: {sql}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn epochs_are_named_by_number_and_by_time() {
     let mut store = Store::new();
     for epoch in [10, 20, 30] {
