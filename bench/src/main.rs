@@ -111,7 +111,9 @@ fn run(cli: Cli) -> Result<()> {
     }
     let Run { size, only, json } = cli.run;
     if cfg!(debug_assertions) && size != Size::Quick {
-        bail!("this build is not optimised, so its figures would mean nothing: cargo run --profile dist -p flowsync-bench");
+        bail!(
+            "this build is not optimised, so its figures would mean nothing: cargo run --profile dist -p flowsync-bench"
+        );
     }
     let wanted = |group| only.is_empty() || only.contains(&group);
     let mut report = Report::new(machine::Machine::read());
