@@ -416,8 +416,8 @@ impl Disk for SimulatedDisk {
 impl DurableStore for SimulatedDisk {
     fn flush_folders(&self, folder: &FsPath) -> Result<()> {
         let folders: BTreeSet<PathBuf> = self.state().names.keys().map(|name| folder_of(name).to_owned()).collect();
-        let within = folders.iter().filter(|within| within.starts_with(folder));
-        within.map(|folder| Disk::flush_folder(self, folder).map_err(|e| generic(folder, e))).collect()
+        let mut within = folders.iter().filter(|within| within.starts_with(folder));
+        within.try_for_each(|folder| Disk::flush_folder(self, folder).map_err(|e| generic(folder, e)))
     }
 }
 

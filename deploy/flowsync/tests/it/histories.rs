@@ -9,7 +9,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::process::{flowsync, outside, sql, succeed};
+use crate::process::{documented, flowsync, outside, sql, succeed};
 
 /// Every `KEY-number` in a text, as `\bKEY-[0-9]+\b` finds it.
 fn plain_reading(text: &str, project: &str) -> BTreeSet<String> {
@@ -65,6 +65,8 @@ fn links_equal_a_plain_reading(export: &str, project: &str, commits_min: usize) 
     let missing: Vec<_> = want.difference(&have).take(5).collect();
     let extra: Vec<_> = have.difference(&want).take(5).collect();
     assert!(missing.is_empty() && extra.is_empty(), "missing {missing:?}, extra {extra:?}");
+    let name = if project == "KAFKA" { "Kafka" } else { "Calcite" };
+    documented(&format!("{name}: every strict key"), (have.len(), want.len()), Some(0));
     // A second import of the same repository changes nothing.
     import("2");
     assert!(links() == have);
@@ -129,6 +131,7 @@ fn commits_of_merged_pull_requests_of_jenkins_are_exact() {
     println!("Jenkins: {} commits of merged pull requests, {} found", want.len(), have.len());
     assert!(missing.is_empty() && extra.is_empty(), "missing {missing:?}, extra {extra:?}");
     assert!(want.len() >= 3_400, "only {} commits", want.len());
+    documented("Jenkins: commits that merged", (want.len(), want.len()), Some(0));
     let parts =
         "select count(*) from edges where edge = 'PART_OF' and src_kind = 'Commit' and dst_kind = 'PullRequest'";
     let parts: usize = sql(&dir, "csv", parts).lines().nth(1).and_then(|n| n.parse().ok()).expect("a number");
@@ -173,6 +176,7 @@ fn released_tickets_are_found(dir: &Path, repository: &Path, tags: &Path, notes:
     println!(
         "Calcite: {found} of {all} tickets that the notes of {releases} releases name are linked since the release before; {more} more are linked; missed: {missed:?}"
     );
+    documented(&format!("Calcite: tickets that the notes of {releases} releases"), (found, all), Some(more));
     assert!(releases >= 35 && 1_000 * found >= 990 * all, "{found} of {all} in {releases} releases");
 }
 
@@ -209,4 +213,5 @@ fn known_links_are_found(dir: &Path, repository: &Path, known: &Path) {
         .collect();
     println!("KAFKA: {} of {} known links found; missed: {missed:?}", known.len() - missed.len(), known.len());
     assert!(known.len() == 2_314 && missed.len() <= 3, "{} missed", missed.len());
+    documented("Kafka: links that others read", (known.len() - missed.len(), known.len()), None);
 }

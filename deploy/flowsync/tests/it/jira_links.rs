@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::process::{flowsync, outside, sql, succeed};
+use crate::process::{documented, flowsync, outside, sql, succeed};
 
 /// The rows of a CSV text by column name: quoted fields may hold commas, quotes and line ends.
 pub fn csv(text: &str) -> Vec<BTreeMap<String, String>> {
@@ -54,7 +54,7 @@ fn stated(answers: &[(String, Value)]) -> BTreeSet<(String, String)> {
     rows.lines().skip(1).filter_map(|l| l.split_once(',')).map(|(i, s)| (i.to_owned(), s.to_owned())).collect()
 }
 
-fn found(raw: &str, known: &str, expected: usize) {
+fn found(raw: &str, known: &str, expected: usize, row: &str) {
     let folder = "payloads/devlake/jira";
     let (Some(raw), Some(known)) =
         (outside(&format!("{folder}/raw_tables/{raw}.csv")), outside(&format!("{folder}/snapshot_tables/{known}.csv")))
@@ -71,14 +71,15 @@ fn found(raw: &str, known: &str, expected: usize) {
     let more = have.difference(&want).count();
     println!("{} answers: {} of {} links found, {more} more", answers.len(), want.len() - missed.len(), want.len());
     assert_eq!((want.len(), missed.len(), more), (expected, 0, 0), "{missed:?}");
+    documented(row, (want.len(), want.len()), Some(more));
 }
 
 #[test]
 fn remote_links_are_found() {
-    found("_raw_jira_api_remotelinks", "_tool_jira_issue_commits", 97);
+    found("_raw_jira_api_remotelinks", "_tool_jira_issue_commits", 97, "Jira's remote links");
 }
 
 #[test]
 fn development_panels_are_found() {
-    found("_raw_jira_api_development_panels", "_tool_jira_issue_commits_dev_panel", 646);
+    found("_raw_jira_api_development_panels", "_tool_jira_issue_commits_dev_panel", 646, "Jira's development panel");
 }

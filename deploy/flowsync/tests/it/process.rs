@@ -57,6 +57,21 @@ pub fn outside(path: &str) -> Option<PathBuf> {
     None
 }
 
+/// The page "How sure are we" says what was measured: in the row that begins so, `3,410 of 3,441` and what else is given.
+pub fn documented(row: &str, (found, all): (usize, usize), more: Option<usize>) {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/confidence.md");
+    let text = std::fs::read_to_string(&page).expect("the page");
+    let more = more.map(grouped).unwrap_or_default();
+    let cells = format!("| {} of {} | {more}", grouped(found), grouped(all));
+    let holds = text.lines().any(|line| line.starts_with(&format!("| {row}")) && line.contains(cells.trim_end()));
+    assert!(holds, "{} has no row \"{row}\" with \"{cells}\"", page.display());
+}
+
+/// `14,054`.
+fn grouped(n: usize) -> String {
+    if n < 1_000 { n.to_string() } else { format!("{},{:03}", grouped(n / 1_000), n % 1_000) }
+}
+
 /// `flowsync run` as a process; killed when it goes out of scope, so that a failed test leaves nothing running.
 pub struct Server {
     child: Child,

@@ -344,6 +344,14 @@ fn pull_requests_of_kafka_that_name_no_ticket_are_linked_with_honest_probabiliti
         let current = std::fs::read_to_string(&path).is_ok_and(|text| text == written(name));
         assert!(current, "{} is stale: run this test with FLOWSYNC_BLESS=1", path.display());
     }
+    let page = std::fs::read_to_string(documents.join("confidence.md")).expect("the page");
+    let highest = written("report.md").lines().find_map(|line| line.strip_prefix("| 80–100 % |").map(str::to_owned));
+    let (_, came_true) = highest.as_deref().and_then(|row| row.split_once('(')?.1.split_once('(')).expect("a band");
+    let came_true = format!("({})", came_true.split(')').next().unwrap_or_default());
+    for said in [format!("{:.1} %", 100.0 * ours), format!("{:.1} %", 100.0 * words), format!("{first:.3}"), came_true]
+    {
+        assert!(page.contains(&said), "confidence.md does not say {said:?}");
+    }
     let fitted = |text: &str| Model::parse(text).expect("a model").unstated.expect("it was fitted");
     let (ours, fresh) = (fitted(flowsync_schemas::model::DEFAULT), fitted(&written("model.toml")));
     assert_eq!(ours, fresh, "the shipped model is another: run this test with FLOWSYNC_BLESS=1");
