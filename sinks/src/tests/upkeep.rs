@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::model::{PROGRAM, Step, catalogue, epochs, histories, open, options, play, read_back, run};
 use crate::{Sink, SinkOptions};
 
-fn data_files(dir: &Path) -> BTreeSet<String> {
+pub(super) fn data_files(dir: &Path) -> BTreeSet<String> {
     let tables = std::fs::read_dir(dir.join("tables")).unwrap().map(|t| t.unwrap().path());
     tables
         .flat_map(|table| std::fs::read_dir(table).unwrap().map(|f| f.unwrap().path()))
@@ -19,7 +19,7 @@ fn data_files(dir: &Path) -> BTreeSet<String> {
 }
 
 /// The files that a kept epoch needs, by what Delta itself says.
-async fn needed(dir: &Path) -> BTreeSet<String> {
+pub(super) async fn needed(dir: &Path) -> BTreeSet<String> {
     let mut files = BTreeSet::new();
     for epoch in epochs(dir) {
         for (name, version) in super::model::manifest(dir, epoch).tables {
