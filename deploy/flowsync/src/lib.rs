@@ -9,6 +9,7 @@ use clap::Parser;
 mod backlog;
 mod cli;
 mod commands;
+mod committer;
 mod config;
 pub mod data;
 pub mod pipeline;

@@ -14,15 +14,15 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-        mpsc::{Receiver, SyncSender, sync_channel},
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, sync_channel},
     },
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow};
-use flowsync_dataflow::{Base, Config as JobConfig, Job, Read, cx::TABLES_READ};
+use flowsync_dataflow::{Base, Config as JobConfig, Job, Read};
 use flowsync_ingest::{
     Appender, AppenderLimits, DataDir, EmbeddedLog, Log, Mark, Mint, Vault,
     audit::{Checkpoints, Keeper, SIGN_EVERY},
@@ -32,16 +32,12 @@ use flowsync_query::{
     Engine,
     feed::{Feed, FeedLimits},
 };
-use flowsync_schemas::{
-    Epoch, EpochDelta, Fact, LogPosition, Pseudonymizer, Record, Row, Signal,
-    fact::{FACT_TABLES, RejectFact, SIGNALS, SignalFact, base_tables},
-    model::Model,
-};
-use flowsync_sinks::{Catalogue, Grouping, GroupingOptions, Sink, SinkOptions, merge};
-use tokio::runtime::Runtime;
+use flowsync_schemas::{Epoch, EpochDelta, LogPosition, Pseudonymizer, Signal, fact::base_tables, model::Model};
+use flowsync_sinks::{Catalogue, Grouping, GroupingOptions, Sink, SinkOptions};
 
 use crate::{
-    backlog::{self, Next, Publish, Waiting},
+    backlog::{self, Publish},
+    committer::{Committer, Loaded, sink_runtime},
     data,
 };
 
@@ -55,12 +51,10 @@ const EPOCHS_IN_FLIGHT_MAX: usize = 4;
 const EPOCHS_WAITING_MAX: usize = 64;
 /// Changed rows of closed epochs that wait for the committer, at most.
 const ROWS_WAITING_MAX: usize = 500_000;
-/// How far files stand back behind answers, on a machine that has no core to spare for them (0 to 19, see nice(2)).
-const SINK_NICENESS: i32 = 3;
 /// Parts of the committed rows that wait for the dataflow at a restart, at most.
 const PARTS_WAITING_MAX: usize = 4;
 /// How often waiting threads look whether they are to stop.
-const LOOK: Duration = Duration::from_millis(50);
+pub const LOOK: Duration = Duration::from_millis(50);
 
 /// How far the pipeline is.
 #[derive(Clone, Debug, Default)]
@@ -75,6 +69,8 @@ pub struct Progress {
     pub checked: bool,
     /// Rows that differed from their recomputation at the start (I6).
     pub corrected: u64,
+    /// Why the tables cannot be written at the moment.
+    pub waiting_for_storage: Option<String>,
     /// Why it does not go on.
     pub failed: Option<String>,
 }
@@ -92,7 +88,8 @@ impl Status {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, change: impl FnOnce(&mut Progress)) {
+    /// Changes it, and tells who waits.
+    pub fn set(&self, change: impl FnOnce(&mut Progress)) {
         change(&mut self.lock());
         self.changed.notify_all();
     }
@@ -199,6 +196,7 @@ impl Pipeline {
             feed: feed.clone(),
             mint,
             status: status.clone(),
+            stop: stop.clone(),
             runtime: files,
         };
         let threads = vec![
@@ -264,21 +262,6 @@ fn spawn(
     Ok(std::thread::Builder::new().name(name.into()).spawn(body)?)
 }
 
-/// What the sink works on: threads of its own, so that they can stand back.
-fn sink_runtime() -> Result<Runtime> {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    Ok(runtime.worker_threads(1).thread_name("sink").on_thread_start(stand_back).enable_all().build()?)
-}
-
-/// Lowers the priority of this thread: a commit merges and compresses for a second, and must not keep live feed and SQL
-/// waiting meanwhile. Linux alone has priorities of threads; elsewhere the whole process would stand back.
-fn stand_back() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::nice(SINK_NICENESS) {
-        tracing::debug!(%error, "the sink runs at the common priority");
-    }
-}
-
 /// The function that the dataflow reads signals with.
 fn read_with(people: Pseudonymizer) -> Read {
     Arc::new(move |signal: &Signal| {
@@ -315,60 +298,6 @@ impl Start {
         }
         Ok(Self { from: Mark { epoch: manifest.epoch, positions }, rebuild_to: None })
     }
-}
-
-/// Rows on their way back into the dataflow.
-enum Loaded {
-    Part(Base),
-    All,
-}
-
-/// Rows of a part.
-const PART_ROWS: usize = 50_000;
-
-/// Hands over the committed base rows: tables side by side, in parts, so that reading goes on beside the dataflow.
-fn load(sink: &Sink, runtime: &Runtime, parts: &SyncSender<Loaded>) -> Result<()> {
-    let needed = |name: &&str| {
-        let fact = FACT_TABLES.iter().any(|table| table.name == *name);
-        !fact || TABLES_READ.contains(name)
-    };
-    let tables: Vec<_> = base_tables().map(|table| table.name).filter(needed).collect();
-    let next = AtomicUsize::new(0);
-    let one = |name: &'static str| -> Result<()> {
-        let rows = runtime.block_on(sink.load(name)).with_context(|| format!("table {name}"))?;
-        for rows in rows.chunks(PART_ROWS) {
-            let part = base_of(name, rows).with_context(|| format!("table {name}"))?;
-            // Without a reader there is nothing to load for: it has failed, and said so.
-            if parts.send(Loaded::Part(part)).is_err() {
-                break;
-            }
-        }
-        Ok(())
-    };
-    std::thread::scope(|scope| {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let load = || -> Result<()> {
-            while let Some(name) = tables.get(next.fetch_add(1, Ordering::Relaxed)) {
-                one(name)?;
-            }
-            Ok(())
-        };
-        let loaders: Vec<_> = (0..cores).map(|_| scope.spawn(load)).collect();
-        loaders.into_iter().try_for_each(|l| l.join().map_err(|_| anyhow!("loading the tables panicked"))?)
-    })
-}
-
-/// Rows of a base table, read back.
-fn base_of(name: &str, rows: &[Row]) -> Result<Base> {
-    let mut base = Base::default();
-    if let Some(i) = FACT_TABLES.iter().position(|table| table.name == name) {
-        base.facts = rows.iter().map(|row| Fact::from_row(i, row)).collect::<Result<_, _>>()?;
-    } else if name == SIGNALS.name {
-        base.signals = rows.iter().map(|row| SignalFact::from_values(row)).collect::<Result<_, _>>()?;
-    } else {
-        base.rejects = rows.iter().map(|row| RejectFact::from_values(row)).collect::<Result<_, _>>()?;
-    }
-    Ok(base)
 }
 
 /// Signals and where they lie.
@@ -441,7 +370,8 @@ impl Reader {
     }
 }
 
-fn lock(mint: &Mutex<Mint>) -> MutexGuard<'_, Mint> {
+/// The mint.
+pub fn lock(mint: &Mutex<Mint>) -> MutexGuard<'_, Mint> {
     // The mint changes its memory after its file, in one step.
     mint.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -469,91 +399,6 @@ impl Publisher {
                 return Ok(());
             }
         }
-        Ok(())
-    }
-}
-
-/// Commits closed epochs, grouped.
-struct Committer {
-    sink: Sink,
-    grouping: Grouping,
-    engine: Engine,
-    feed: Arc<Feed>,
-    mint: Arc<Mutex<Mint>>,
-    status: Arc<Status>,
-    runtime: Runtime,
-}
-
-impl Committer {
-    fn run(mut self, deltas: &Waiting, rebuild_to: Option<Epoch>, base: &SyncSender<Loaded>) -> Result<()> {
-        stand_back();
-        let started = Instant::now();
-        if rebuild_to.is_none() {
-            load(&self.sink, &self.runtime, base)?;
-            tracing::info!(took = ?started.elapsed(), "the committed rows are loaded");
-        }
-        // Without a reader there is nothing to read for: it has failed, and said so.
-        base.send(Loaded::All).ok();
-        match rebuild_to {
-            Some(to) => self.rebuild(deltas, to)?,
-            None => self.reconcile(deltas)?,
-        }
-        self.status.set(|p| p.checked = true);
-        tracing::info!(epoch = %self.status.get().committed, took = ?started.elapsed(), "the tables are as they should be");
-        loop {
-            let wait = self
-                .grouping
-                .due()
-                .map_or(Duration::from_secs(3600), |due| due.saturating_duration_since(Instant::now()));
-            match deltas.next(wait) {
-                Next::Delta(delta) => self.grouping.push(Arc::unwrap_or_clone(delta), Instant::now())?,
-                Next::Timeout => {}
-                Next::End => return self.commit(),
-            }
-            if self.grouping.due().is_some_and(|due| due <= Instant::now()) {
-                self.commit()?;
-            }
-        }
-    }
-
-    /// Compares the tables with what the base rows give (I6).
-    fn reconcile(&mut self, deltas: &Waiting) -> Result<()> {
-        let Some(full) = deltas.wait() else { return Ok(()) };
-        let correction = self.runtime.block_on(self.sink.reconcile(full))?;
-        let corrected = correction.tables.values().map(|t| t.missing + t.extra).sum();
-        self.status.set(|p| p.corrected = corrected);
-        Ok(())
-    }
-
-    /// Computes every table anew up to an epoch, and replaces what is there.
-    fn rebuild(&mut self, deltas: &Waiting, to: Epoch) -> Result<()> {
-        let mut parts = Vec::new();
-        let whole = |parts: &Vec<EpochDelta>| parts.last().is_some_and(|d| d.upper >= to);
-        while !whole(&parts) {
-            let Some(delta) = deltas.wait() else { return Ok(()) };
-            parts.push(Arc::unwrap_or_clone(delta));
-        }
-        let Some(full) = merge(parts)? else { return Ok(()) };
-        let manifest = self.runtime.block_on(self.sink.rebuild(full))?;
-        self.committed(manifest.epoch)
-    }
-
-    fn commit(&mut self) -> Result<()> {
-        let Some(delta) = self.grouping.take() else { return Ok(()) };
-        let started = Instant::now();
-        self.feed.sync()?;
-        let manifest = self.runtime.block_on(self.sink.commit(delta))?;
-        self.grouping.committed(started.elapsed());
-        self.committed(manifest.epoch)
-    }
-
-    fn committed(&mut self, epoch: Epoch) -> Result<()> {
-        self.engine.overlay().committed(epoch);
-        lock(&self.mint).trim(epoch)?;
-        self.status.set(|p| {
-            p.committed = epoch;
-            p.closed = p.closed.max(epoch);
-        });
         Ok(())
     }
 }

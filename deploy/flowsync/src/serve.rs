@@ -49,7 +49,8 @@ impl Server {
             let detail = serde_json::json!({
                 "log_end": logged, "closed_epoch": progress.closed, "committed_epoch": progress.committed,
                 "lag_signals": logged.map(|end| end.saturating_sub(progress.closed.0)),
-                "reloading": progress.reloading, "checked": progress.checked, "corrected_rows": progress.corrected, "failed": progress.failed,
+                "reloading": progress.reloading, "checked": progress.checked, "corrected_rows": progress.corrected,
+                "waiting_for_storage": progress.waiting_for_storage, "failed": progress.failed,
             });
             Health { ok: progress.failed.is_none() && logged.is_some(), detail }
         });
