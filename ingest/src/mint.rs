@@ -100,6 +100,13 @@ pub enum MintError {
     },
 }
 
+impl MintError {
+    /// Whether the same call may succeed later: storage was full or away.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, MintError::Io { .. })
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Mint {

@@ -33,10 +33,14 @@ use deltalake_core::{
     kernel::{Action, Add},
     logstore::get_actions,
 };
+use flowsync_schemas::{FilesDigest, TableVersion};
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, path::Path as StorePath};
 use url::Url;
 
-use crate::QueryError;
+use crate::{
+    QueryError,
+    intact::{Intact, IntactReaders},
+};
 
 /// Versions of one table whose file lists are kept.
 const VERSIONS_MAX: usize = 4;
@@ -61,6 +65,15 @@ pub(crate) struct TableFiles {
     files: BTreeMap<String, DataFile>,
 }
 
+impl TableFiles {
+    fn digest(&self) -> FilesDigest {
+        let with = |digest: FilesDigest, (path, file): (&String, &DataFile)| {
+            digest.with(path, file.bytes, file.rows.unwrap_or_default())
+        };
+        self.files.iter().fold(FilesDigest::default(), with)
+    }
+}
+
 /// The versions of one table that are kept. Held while opening, so that many queries at once read the log once.
 type Versions = tokio::sync::Mutex<Vec<Arc<TableFiles>>>;
 
@@ -69,16 +82,18 @@ type Versions = tokio::sync::Mutex<Vec<Arc<TableFiles>>>;
 pub(crate) struct DeltaTables {
     root: Url,
     store: Arc<dyn ObjectStore>,
+    intact: Arc<Intact>,
     tables: Mutex<HashMap<String, Arc<Versions>>>,
 }
 
 impl DeltaTables {
     pub(crate) fn new(root: Url, store: Arc<dyn ObjectStore>) -> Self {
-        Self { root, store, tables: Mutex::default() }
+        Self { root, store, intact: Arc::default(), tables: Mutex::default() }
     }
 
-    /// A table at a version.
-    pub(crate) async fn open(&self, name: &str, version: u64) -> Result<DeltaScan, QueryError> {
+    /// A table as a manifest lists it.
+    pub(crate) async fn open(&self, name: &str, listed: TableVersion) -> Result<DeltaScan, QueryError> {
+        let version = listed.delta;
         let kept = {
             let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
             tables.entry(name.to_owned()).or_default().clone()
@@ -96,7 +111,10 @@ impl DeltaTables {
                 files
             }
         };
-        Ok(DeltaScan { table: name.to_owned(), files, store: self.store.clone() })
+        if listed.files.is_some_and(|digest| digest != files.digest()) {
+            return Err(broken(name, version, &"what its Delta log lists are not the files that the manifest names"));
+        }
+        Ok(DeltaScan { table: name.to_owned(), files, store: self.store.clone(), intact: self.intact.clone() })
     }
 
     async fn load(&self, name: &str, version: u64, nearest: Option<&TableFiles>) -> Result<TableFiles, QueryError> {
@@ -206,6 +224,7 @@ pub(crate) struct DeltaScan {
     table: String,
     pub(crate) files: Arc<TableFiles>,
     store: Arc<dyn ObjectStore>,
+    intact: Arc<Intact>,
 }
 
 impl DeltaScan {
@@ -264,7 +283,8 @@ impl TableProvider for DeltaScan {
             return Ok(Arc::new(EmptyExec::new(projected.unwrap_or(schema))));
         }
         let footers = state.runtime_env().cache_manager.get_file_metadata_cache();
-        let readers = Arc::new(CachedParquetFileReaderFactory::new(self.store.clone(), footers));
+        let readers = CachedParquetFileReaderFactory::new(self.store.clone(), footers);
+        let readers = Arc::new(IntactReaders { store: self.store.clone(), readers, intact: self.intact.clone() });
         let options = state.config_options().execution.parquet.clone();
         let source = ParquetSource::new(schema)
             .with_table_parquet_options(datafusion::config::TableParquetOptions {

@@ -90,7 +90,7 @@ pub enum FeedError {
 impl FeedError {
     /// Whether the same call may succeed later (no space, an I/O error), as opposed to input that will never fit.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Journal(JournalError::Store(_)))
+        matches!(self, Self::Journal(error) if error.is_retryable())
     }
 }
 

@@ -17,6 +17,7 @@ pub mod feed;
 mod fixtures;
 pub mod format;
 mod http;
+mod intact;
 mod manifest;
 mod metrics;
 pub mod openapi;

@@ -58,16 +58,9 @@ impl Manifests {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(QueryError::io(&path)(e)),
         };
-        let manifest: Manifest = serde_json::from_slice(&bytes)
-            .map_err(|e| QueryError::Data(format!("{} is no manifest: {e}", path.display())))?;
-        if manifest.format > Manifest::FORMAT {
-            return Err(QueryError::Data(format!(
-                "{} has format {}, this build reads up to {}: read it with the newer build that wrote it",
-                path.display(),
-                manifest.format,
-                Manifest::FORMAT
-            )));
-        }
+        let manifest = Manifest::from_json(&bytes).map_err(|e| {
+            QueryError::Data(format!("{}: {e}; without this file the epoch before is read", path.display()))
+        })?;
         let manifest = Arc::new(manifest);
         let mut cache = self.cache();
         cache.insert(epoch, manifest.clone());
@@ -130,7 +123,7 @@ mod tests {
         };
         let path = dir.join("manifests");
         std::fs::create_dir_all(&path).unwrap();
-        std::fs::write(path.join(format!("{epoch:020}.json")), serde_json::to_vec(&manifest).unwrap()).unwrap();
+        std::fs::write(path.join(format!("{epoch:020}.json")), manifest.to_json().unwrap()).unwrap();
     }
 
     #[test]

@@ -25,6 +25,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::{
     EngineOptions, Param, QueryError, SqlRow, columns,
     engine::{CATALOG, SCHEMA, Shared},
+    intact::Damaged,
     statement,
     tables::SnapshotTables,
 };
@@ -254,14 +255,14 @@ fn failure(error: DataFusionError, options: &EngineOptions) -> QueryError {
     match error {
         DataFusionError::External(inner) => match inner.downcast::<QueryError>() {
             Ok(ours) => *ours,
-            Err(other) => gone(other.as_ref()).unwrap_or_else(|| QueryError::Internal(other.to_string())),
+            Err(other) => lost(other.as_ref()).unwrap_or_else(|| QueryError::Internal(other.to_string())),
         },
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => failure(*inner, options),
         DataFusionError::Shared(inner) => match Arc::try_unwrap(inner) {
             Ok(inner) => failure(inner, options),
-            Err(shared) => gone(shared.as_ref()).unwrap_or_else(|| classify(&shared, options)),
+            Err(shared) => lost(shared.as_ref()).unwrap_or_else(|| classify(&shared, options)),
         },
-        other => gone(&other).unwrap_or_else(|| classify(&other, options)),
+        other => lost(&other).unwrap_or_else(|| classify(&other, options)),
     }
 }
 
@@ -290,12 +291,18 @@ fn missing(what: &str) -> QueryError {
     ))
 }
 
-/// A file that a kept epoch lists and that is not there.
-fn gone(error: &(dyn std::error::Error + 'static)) -> Option<QueryError> {
+/// A file that a kept epoch lists and that is not there, or not as it was written.
+fn lost(error: &(dyn std::error::Error + 'static)) -> Option<QueryError> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(object_store::Error::NotFound { path, .. }) = error.downcast_ref() {
             return Some(missing(path));
+        }
+        if let Some(damaged) = error.downcast_ref::<Damaged>() {
+            return Some(QueryError::Data(format!(
+                "{damaged}; put the file back from a backup, or start again without the folders `tables` and `manifests`: \
+                 everything in them is computed anew from the log"
+            )));
         }
         next = error.source();
     }

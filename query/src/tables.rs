@@ -190,7 +190,14 @@ impl SnapshotTables {
         let spec = self.catalog.specs.get(name).copied();
         let laid = spec.map(|s| self.laid(s)).transpose()?.flatten();
         let committed = match self.manifest.tables.get(name) {
-            Some(listed) => Some(self.delta.open(name, listed.delta).await?),
+            Some(listed) => {
+                let scan = self.delta.open(name, *listed).await?;
+                // An epoch that an older view wrote has that view's columns.
+                if let Some(spec) = spec.filter(|spec| spec.version == listed.view) {
+                    same_columns(spec, &scan.files.schema)?;
+                }
+                Some(scan)
+            }
             None => None,
         };
         Ok(match (spec, committed, laid) {

@@ -24,7 +24,7 @@ impl fmt::Display for Epoch {
     }
 }
 
-fn digest_128(parts: &[&[u8]]) -> u128 {
+pub(crate) fn digest_128(parts: &[&[u8]]) -> u128 {
     let mut hash = Sha256::new();
     for part in parts {
         // Length first, so that ("ab", "c") and ("a", "bc") differ.

@@ -17,7 +17,7 @@ pub mod signal;
 pub mod time;
 pub mod view;
 
-pub use change::{EpochDelta, Manifest, TableChange, TableVersion};
+pub use change::{EpochDelta, FilesDigest, Manifest, TableChange, TableVersion, checksum_in};
 pub use connector::{ConnectorSpec, NameClaim, Parsed, Rejection};
 pub use fact::{Fact, FactBody};
 pub use id::{EntityId, EntityKind, Epoch, PersonId, Pseudonymizer, SignalId, Token};

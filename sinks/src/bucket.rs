@@ -16,7 +16,7 @@ use arrow::{
     datatypes::{Date32Type, TimestampMicrosecondType},
     record_batch::RecordBatch,
 };
-use flowsync_schemas::{ColumnKind, Epoch, Row, Value};
+use flowsync_schemas::{ColumnKind, Epoch, FilesDigest, Row, Value};
 
 use crate::arrow::{Shape, reader};
 
@@ -105,12 +105,26 @@ pub(crate) struct Bucket {
     pub bytes: u64,
 }
 
+impl Bucket {
+    /// With this file more.
+    pub fn added_to(&self, digest: FilesDigest) -> FilesDigest {
+        digest.with(&self.file, self.bytes, self.rows)
+    }
+
+    /// With this file less.
+    pub fn taken_from(&self, digest: FilesDigest) -> FilesDigest {
+        digest.without(&self.file, self.bytes, self.rows)
+    }
+}
+
 /// The buckets of a table by first place.
 pub(crate) type Buckets = BTreeMap<Place, Bucket>;
 
-/// Name of a new file: first place, epoch, and an attempt of its own, so that no retry ever writes over a file.
-pub(crate) fn file_name(first: Place, epoch: Epoch) -> String {
-    format!("{first}-{epoch:020}-{}.parquet", uuid::Uuid::new_v4().simple(), epoch = epoch.0)
+/// Name of a new file: first place, epoch, an attempt of its own, so that no retry ever writes over a file, and the checksum
+/// of its bytes.
+pub(crate) fn file_name(first: Place, epoch: Epoch, bytes: &[u8]) -> String {
+    let (attempt, checksum) = (uuid::Uuid::new_v4().simple(), crc32fast::hash(bytes));
+    format!("{first}-{epoch:020}-{attempt}-{checksum:08x}.parquet", epoch = epoch.0)
 }
 
 /// The first place of a file that this sink wrote; `None` for foreign files.
@@ -121,12 +135,15 @@ pub(crate) fn place_in(file: &str) -> Option<Place> {
         if digits.len() == 16 { u64::from_str_radix(digits, 16).ok() } else { None }
     };
     let place = Place { birth: (number()? ^ (1 << 63)) as i64, hash: number()? };
-    (parts.count() == 2).then_some(place)
+    // Files of older builds have no checksum.
+    (2..=3).contains(&parts.count()).then_some(place)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use flowsync_schemas::checksum_in;
 
     use super::*;
     use crate::tests::specs;
@@ -134,8 +151,9 @@ mod tests {
     #[test]
     fn a_place_survives_its_file_name_and_its_order() {
         let places = [-5, 0, 7].map(|birth| Place { birth, hash: 3 });
-        let names = places.map(|p| file_name(p, Epoch(12)));
+        let names = places.map(|p| file_name(p, Epoch(12), b"rows"));
         assert!(names.is_sorted(), "{names:?}");
+        assert!(names.iter().all(|n| checksum_in(n) == Some(crc32fast::hash(b"rows"))), "{names:?}");
         assert_eq!(names.map(|n| place_in(&n)), places.map(Some));
         for foreign in ["part-0001.parquet", "x.csv", "", "0-0-0-0.parquet"] {
             assert_eq!(place_in(foreign), None, "{foreign}");

@@ -221,13 +221,17 @@ impl Sink {
         let mut versions: BTreeMap<String, TableVersion> = BTreeMap::new();
         for (name, table) in &self.tables {
             let delta = appended.get(name).copied().unwrap_or(table.version);
-            let version = TableVersion { view: table.spec.version, delta, rows: table.rows() };
+            let files = Some(table.digest());
+            let version = TableVersion { view: table.spec.version, delta, rows: table.rows(), files };
             versions.insert((*name).to_owned(), version);
         }
         for outcome in outcomes {
             if let Some(version) = versions.get_mut(outcome.table) {
                 version.rows += outcome.come.iter().map(|(_, _, bucket)| bucket.rows).sum::<u64>();
                 version.rows -= outcome.gone.as_ref().map_or(0, |(_, bucket)| bucket.rows);
+                let digest = version.files.unwrap_or_default();
+                let digest = outcome.come.iter().fold(digest, |digest, (_, _, bucket)| bucket.added_to(digest));
+                version.files = Some(outcome.gone.iter().fold(digest, |digest, (_, gone)| gone.taken_from(digest)));
             }
         }
         versions

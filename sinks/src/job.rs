@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use arrow::record_batch::RecordBatch;
 use deltalake_core::kernel::Add;
-use flowsync_schemas::{Epoch, EpochDelta, Row};
+use flowsync_schemas::{Epoch, EpochDelta, Row, checksum_in};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, path::Path};
 
@@ -156,6 +156,9 @@ pub(crate) async fn read(
         if bytes.len() as u64 != bucket.bytes {
             return Err(wrong(format!("{} bytes, the table lists {}", bytes.len(), bucket.bytes)));
         }
+        if checksum_in(&bucket.file).is_some_and(|checksum| checksum != crc32fast::hash(&bytes)) {
+            return Err(wrong("its bytes do not match the checksum in its name".to_owned()));
+        }
         let batch = decode(&shape, bytes).map_err(wrong)?;
         if batch.num_rows() as u64 != bucket.rows {
             return Err(wrong(format!("{} rows, the table lists {}", batch.num_rows(), bucket.rows)));
@@ -234,7 +237,7 @@ impl Job {
         let count = rows.num_rows() as u64;
         let shape = self.shape.clone();
         let (bytes, stats) = on_thread(move || Ok((encode(&shape, &rows)?, statistics(&shape, &rows)))).await?;
-        let file = file_name(first, self.epoch);
+        let file = file_name(first, self.epoch, &bytes);
         debug_assert_eq!(place_in(&file), Some(first));
         let size = bytes.len();
         let create = PutOptions { mode: PutMode::Create, ..Default::default() };

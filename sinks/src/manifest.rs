@@ -82,15 +82,7 @@ impl Manifests {
         let wrong = |reason: String| SinkError::Manifest { path: path.to_string(), reason };
         let found = self.store.get(&path).await.map_err(SinkError::storage(path.to_string()))?;
         let bytes = found.bytes().await.map_err(SinkError::storage(path.to_string()))?;
-        let format = |json: &serde_json::Value| json.get("format").and_then(serde_json::Value::as_u64);
-        let json: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| wrong(e.to_string()))?;
-        if format(&json).is_none_or(|f| f > u64::from(Manifest::FORMAT)) {
-            return Err(wrong(format!(
-                "its format is newer than {}, the newest that this build knows: run the build that wrote it",
-                Manifest::FORMAT
-            )));
-        }
-        let manifest: Manifest = serde_json::from_value(json).map_err(|e| wrong(e.to_string()))?;
+        let manifest = Manifest::from_json(&bytes).map_err(wrong)?;
         if manifest.epoch != epoch {
             return Err(wrong(format!("it is of epoch {}, not of the one in its name", manifest.epoch)));
         }
@@ -107,8 +99,8 @@ impl Manifests {
         let path = path_of(manifest.epoch);
         let repair = self.newest.as_ref().is_some_and(|m| m.epoch == manifest.epoch);
         let mode = if repair { PutMode::Overwrite } else { PutMode::Create };
-        let bytes = serde_json::to_vec_pretty(&manifest)
-            .map_err(|e| SinkError::Manifest { path: path.to_string(), reason: e.to_string() })?;
+        let bytes =
+            manifest.to_json().map_err(|e| SinkError::Manifest { path: path.to_string(), reason: e.to_string() })?;
         let options = PutOptions { mode, ..Default::default() };
         self.store.put_opts(&path, bytes.into(), options).await.map_err(|source| match source {
             object_store::Error::AlreadyExists { .. } => SinkError::OtherWriter { what: path.to_string() },

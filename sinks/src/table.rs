@@ -22,7 +22,7 @@ use deltalake_core::{
     logstore::{CommitOrBytes, LogStoreRef, StorageConfig, logstore_with},
     protocol::{DeltaOperation, OutputMode},
 };
-use flowsync_schemas::{Epoch, TableSpec, TableVersion};
+use flowsync_schemas::{Epoch, FilesDigest, TableSpec, TableVersion};
 use object_store::ObjectStore;
 use url::Url;
 use uuid::Uuid;
@@ -74,6 +74,11 @@ impl Table {
         self.buckets.values().map(|b| b.rows).sum()
     }
 
+    /// What it lists.
+    pub fn digest(&self) -> FilesDigest {
+        digest(&self.buckets)
+    }
+
     /// Reads the table, creating it where it does not exist, and makes its files those that the manifest of `epoch` names
     /// (`pinned`); without any manifest (`first`) a table holds nothing.
     pub async fn settle(&mut self, pinned: Option<TableVersion>, epoch: Epoch, first: bool) -> Result<(), SinkError> {
@@ -95,8 +100,12 @@ impl Table {
         };
         self.stale = wanted.is_none();
         if let Some(wanted) = wanted {
+            let buckets = self.to_buckets(&wanted)?;
+            if pinned.and_then(|pinned| pinned.files).is_some_and(|files| files != digest(&buckets)) {
+                return Err(self.lost("what it lists are not the files that the manifest names: an entry was altered"));
+            }
             self.restore(&newest, &wanted, epoch).await?;
-            self.buckets = self.to_buckets(&wanted)?;
+            self.buckets = buckets;
         }
         Ok(())
     }
@@ -227,6 +236,10 @@ impl Table {
     fn spec_error(&self, reason: String) -> SinkError {
         SinkError::Spec { table: self.spec.name.to_owned(), reason }
     }
+}
+
+fn digest(buckets: &Buckets) -> FilesDigest {
+    buckets.values().fold(FilesDigest::default(), |digest, bucket| bucket.added_to(digest))
 }
 
 /// Files by name.

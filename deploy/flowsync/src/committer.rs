@@ -1,13 +1,9 @@
 //! The committer: loads what is committed, holds it against its recomputation (I6), then commits closed epochs, grouped.
-//!
-//! Storage that is full, slow or away for a while is waited for: the same epochs are committed again, at growing intervals
-//! and for [`PATIENCE`] at most (I9). Meanwhile the log takes signals, and SQL and feed show them, until the bounded queues
-//! before it are full.
 
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
         mpsc::SyncSender,
     },
     time::{Duration, Instant},
@@ -15,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 use flowsync_dataflow::{Base, cx::TABLES_READ};
-use flowsync_ingest::Mint;
+use flowsync_ingest::{Mint, MintError};
 use flowsync_query::{Engine, feed::Feed};
 use flowsync_schemas::{
     Epoch, EpochDelta, Fact, Record, Row,
@@ -26,16 +22,12 @@ use tokio::runtime::Runtime;
 
 use crate::{
     backlog::{Next, Waiting},
-    pipeline::{LOOK, Status, lock},
+    patience::Patience,
+    pipeline::{Status, lock},
 };
 
 /// How far files stand back behind answers, on a machine that has no core to spare for them (0 to 19, see nice(2)).
 const SINK_NICENESS: i32 = 3;
-/// How long storage that fails is tried again before the process ends.
-const PATIENCE: Duration = Duration::from_secs(600);
-/// Between the first two attempts; doubles up to the second.
-const RETRY_AFTER: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(20)];
-
 /// What the sink works on: threads of its own, so that they can stand back.
 pub fn sink_runtime() -> Result<Runtime> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -115,7 +107,7 @@ pub struct Committer {
     pub feed: Arc<Feed>,
     pub mint: Arc<Mutex<Mint>>,
     pub status: Arc<Status>,
-    pub stop: Arc<AtomicBool>,
+    pub patience: Patience,
     pub runtime: Runtime,
 }
 
@@ -155,7 +147,8 @@ impl Committer {
     /// Compares the tables with what the base rows give (I6).
     fn reconcile(&mut self, deltas: &Waiting) -> Result<()> {
         let Some(full) = deltas.wait() else { return Ok(()) };
-        let correction = self.patiently(|files, sink| files.block_on(sink.reconcile(full.clone())))?;
+        let attempt = || self.runtime.block_on(self.sink.reconcile(full.clone()));
+        let correction = self.patience.try_again(SinkError::is_retryable, attempt)?;
         let corrected = correction.tables.values().map(|t| t.missing + t.extra).sum();
         self.status.set(|p| p.corrected = corrected);
         Ok(())
@@ -171,51 +164,27 @@ impl Committer {
         }
         let Some(full) = merge(parts)? else { return Ok(()) };
         let full = Arc::new(full);
-        let manifest = self.patiently(|files, sink| files.block_on(sink.rebuild(full.clone())))?;
+        let attempt = || self.runtime.block_on(self.sink.rebuild(full.clone()));
+        let manifest = self.patience.try_again(SinkError::is_retryable, attempt)?;
         self.committed(manifest.epoch)
     }
 
     fn commit(&mut self) -> Result<()> {
         let Some(delta) = self.grouping.take() else { return Ok(()) };
         let started = Instant::now();
-        self.feed.sync()?;
+        if let Err(error) = self.feed.sync() {
+            tracing::warn!(%error, "after a power cut, live feeds would have to start anew");
+        }
         let delta = Arc::new(delta);
-        let manifest = self.patiently(|files, sink| files.block_on(sink.commit(delta.clone())))?;
+        let attempt = || self.runtime.block_on(self.sink.commit(delta.clone()));
+        let manifest = self.patience.try_again(SinkError::is_retryable, attempt)?;
         self.grouping.committed(started.elapsed());
         self.committed(manifest.epoch)
     }
 
-    /// Tries until it succeeds, fails for good, or patience ends; asked to stop, once more.
-    fn patiently<T>(&mut self, mut attempt: impl FnMut(&Runtime, &mut Sink) -> Result<T, SinkError>) -> Result<T> {
-        let started = Instant::now();
-        let [mut pause, pause_max] = RETRY_AFTER;
-        loop {
-            let last = self.stop.load(Ordering::Acquire) || started.elapsed() > PATIENCE;
-            let error = match attempt(&self.runtime, &mut self.sink) {
-                Ok(done) => {
-                    self.status.set(|p| p.waiting_for_storage = None);
-                    return Ok(done);
-                }
-                Err(error) if !error.is_retryable() => return Err(error.into()),
-                Err(error) if last => {
-                    let waited = started.elapsed();
-                    return Err(error).with_context(|| format!("the tables, tried for {waited:.0?}"));
-                }
-                Err(error) => error,
-            };
-            tracing::warn!(%error, again_in = ?pause, "the tables cannot be written; the log goes on taking signals");
-            self.status.set(|p| p.waiting_for_storage = Some(error.to_string()));
-            let until = Instant::now() + pause;
-            while Instant::now() < until && !self.stop.load(Ordering::Acquire) {
-                std::thread::sleep(LOOK.min(pause));
-            }
-            pause = (2 * pause).min(pause_max);
-        }
-    }
-
     fn committed(&mut self, epoch: Epoch) -> Result<()> {
         self.engine.overlay().committed(epoch);
-        lock(&self.mint).trim(epoch)?;
+        self.patience.try_again(MintError::is_retryable, || lock(&self.mint).trim(epoch))?;
         self.status.set(|p| {
             p.committed = epoch;
             p.closed = p.closed.max(epoch);

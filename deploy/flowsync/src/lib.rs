@@ -12,6 +12,7 @@ mod commands;
 mod committer;
 mod config;
 pub mod data;
+mod patience;
 pub mod pipeline;
 pub mod send;
 mod serve;

@@ -24,7 +24,7 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use flowsync_dataflow::{Base, Config as JobConfig, Job, Read};
 use flowsync_ingest::{
-    Appender, AppenderLimits, DataDir, EmbeddedLog, Log, Mark, Mint, Vault,
+    Appender, AppenderLimits, DataDir, EmbeddedLog, Log, Mark, Mint, MintError, Vault,
     audit::{Checkpoints, Keeper, SIGN_EVERY},
     connectors::{self, Verified},
 };
@@ -39,6 +39,7 @@ use crate::{
     backlog::{self, Publish},
     committer::{Committer, Loaded, sink_runtime},
     data,
+    patience::Patience,
 };
 
 /// Signals of one epoch, at most.
@@ -71,6 +72,8 @@ pub struct Progress {
     pub corrected: u64,
     /// Why the tables cannot be written at the moment.
     pub waiting_for_storage: Option<String>,
+    /// Why the live feed misses what happens.
+    pub feed_interrupted: Option<String>,
     /// Why it does not go on.
     pub failed: Option<String>,
 }
@@ -187,7 +190,8 @@ impl Pipeline {
         status.set(|p| (p.closed, p.committed, p.reloading) = (from.epoch, from.epoch, rebuild_to.is_none()));
 
         let (base_in, base) = sync_channel(PARTS_WAITING_MAX);
-        let reader = Reader { log: log.clone(), mint: mint.clone(), stop: stop.clone() };
+        let patience = Patience { status: status.clone(), stop: stop.clone() };
+        let reader = Reader { log: log.clone(), mint: mint.clone(), stop: stop.clone(), patience: patience.clone() };
         let publisher = Publisher { engine: engine.clone(), feed: feed.clone(), status: status.clone() };
         let committer = Committer {
             sink,
@@ -196,7 +200,7 @@ impl Pipeline {
             feed: feed.clone(),
             mint,
             status: status.clone(),
-            stop: stop.clone(),
+            patience,
             runtime: files,
         };
         let threads = vec![
@@ -308,6 +312,7 @@ struct Reader {
     log: Arc<dyn Log>,
     mint: Arc<Mutex<Mint>>,
     stop: Arc<AtomicBool>,
+    patience: Patience,
 }
 
 impl Reader {
@@ -341,7 +346,10 @@ impl Reader {
             let (signals, reached) = self.read(&at, to, known.is_some())?;
             let mark = match known {
                 Some(mark) => mark,
-                None => lock(&self.mint).mint(reached.clone())?,
+                None => {
+                    let mint = || lock(&self.mint).mint(reached.clone());
+                    self.patience.try_again(MintError::is_retryable, mint)?
+                }
             };
             job.push(mark.epoch, mark.positions.clone(), signals)?;
             at = mark.positions;
@@ -392,12 +400,28 @@ impl Publisher {
             self.status.set(|p| p.reloading = false);
             if !repeats {
                 self.engine.overlay().apply(delta.clone());
-                self.feed.publish(&delta)?;
+                self.publish(&delta)?;
                 self.status.set(|p| p.closed = delta.upper);
             }
             if !commits.send(delta) {
                 return Ok(());
             }
+        }
+        Ok(())
+    }
+
+    /// Tables and SQL do not wait for the live feed: what it misses, it tells its clients when it goes on.
+    fn publish(&self, delta: &EpochDelta) -> Result<()> {
+        let lost = match self.feed.publish(delta) {
+            Ok(_) => None,
+            Err(error) if error.is_retryable() => Some(error.to_string()),
+            Err(error) => return Err(error.into()),
+        };
+        if lost.is_some() != self.status.get().feed_interrupted.is_some() {
+            if let Some(reason) = &lost {
+                tracing::error!(reason, "the live feed is interrupted");
+            }
+            self.status.set(|p| p.feed_interrupted = lost);
         }
         Ok(())
     }

@@ -50,7 +50,8 @@ impl Server {
                 "log_end": logged, "closed_epoch": progress.closed, "committed_epoch": progress.committed,
                 "lag_signals": logged.map(|end| end.saturating_sub(progress.closed.0)),
                 "reloading": progress.reloading, "checked": progress.checked, "corrected_rows": progress.corrected,
-                "waiting_for_storage": progress.waiting_for_storage, "failed": progress.failed,
+                "waiting_for_storage": progress.waiting_for_storage, "feed_interrupted": progress.feed_interrupted,
+                "failed": progress.failed,
             });
             Health { ok: progress.failed.is_none() && logged.is_some(), detail }
         });
@@ -85,13 +86,14 @@ impl Server {
     }
 }
 
-/// Waits for Ctrl-C or a request to terminate.
-pub async fn interrupted() -> Result<()> {
+/// Waits for Ctrl-C or a request to terminate; from this call on neither ends the process by itself. Needs a tokio runtime.
+pub fn interrupted() -> Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        pressed = tokio::signal::ctrl_c() => pressed?,
-        _ = terminate.recv() => {}
-    }
-    Ok(())
+    let (mut pressed, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = pressed.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }

@@ -9,7 +9,11 @@
 //!
 //! It knows nothing of HTTP, roles or DataFusion.
 
-use std::{fmt, path::Path, str::FromStr};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable};
 use flowsync_schemas::{Epoch, Micros};
@@ -118,6 +122,12 @@ pub enum JournalError {
     /// The store failed.
     #[error("feed journal: {0}")]
     Store(#[from] fjall::Error),
+    /// Too little space: nothing is written, so that the store stays whole.
+    #[error("feed journal: {free_bytes} bytes are free on its disk, and {FREE_BYTES_MIN} stay in reserve: free space")]
+    Full {
+        /// Space left.
+        free_bytes: u64,
+    },
     /// What is stored is not what this build writes.
     #[error(
         "feed journal: {0}; remove the folder `feed` of the data directory to start a new journal (clients will be reset)"
@@ -125,8 +135,19 @@ pub enum JournalError {
     Unreadable(String),
 }
 
+impl JournalError {
+    /// Whether the same call may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, JournalError::Store(_) | JournalError::Full { .. })
+    }
+}
+
+/// Space that stays free on the journal's disk: a write that fails would halt the store until it is opened anew.
+const FREE_BYTES_MIN: u64 = 64 << 20;
+
 /// The journal.
 pub struct Journal {
+    path: PathBuf,
     db: Database,
     events: Keyspace,
     meta: Keyspace,
@@ -141,7 +162,7 @@ impl Journal {
         let db = Database::builder(dir).worker_threads(1).cache_size(8 << 20).open()?;
         let events = db.keyspace("events", KeyspaceCreateOptions::default)?;
         let meta = db.keyspace("meta", KeyspaceCreateOptions::default)?;
-        let journal = Self { db, events, meta };
+        let journal = Self { path: dir.to_owned(), db, events, meta };
         journal.bounds()?;
         Ok(journal)
     }
@@ -240,13 +261,21 @@ impl Journal {
     /// # Errors
     /// Where the store fails.
     pub fn sync(&self) -> Result<(), JournalError> {
+        self.check_space()?;
         Ok(self.db.persist(PersistMode::SyncData)?)
+    }
+
+    fn check_space(&self) -> Result<(), JournalError> {
+        let disk = rustix::fs::statvfs(&self.path).map_err(|e| fjall::Error::Io(e.into()))?;
+        let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if free_bytes < FREE_BYTES_MIN { Err(JournalError::Full { free_bytes }) } else { Ok(()) }
     }
 
     fn commit(&self, mut batch: OwnedWriteBatch, bounds: Bounds) -> Result<(), JournalError> {
         let mut bytes = vec![FORMAT];
         bytes.extend(bounds.base.key());
         bytes.extend(bounds.last.0.to_be_bytes());
+        self.check_space()?;
         batch.insert(&self.meta, META, bytes);
         Ok(batch.commit()?)
     }

@@ -98,7 +98,7 @@ impl Store {
         let mut tables = BTreeMap::new();
         for (spec, rows) in contents {
             let delta = self.table(epoch, spec, rows).await;
-            let version = TableVersion { view: spec.version, delta, rows: rows.len() as u64 };
+            let version = TableVersion { view: spec.version, delta, rows: rows.len() as u64, files: None };
             tables.insert(spec.name.to_owned(), version);
         }
         let manifest = Manifest {
@@ -111,7 +111,7 @@ impl Store {
         };
         let dir = self.dir.path().join("manifests");
         std::fs::create_dir_all(&dir).unwrap();
-        std::fs::write(dir.join(format!("{epoch:020}.json")), serde_json::to_vec(&manifest).unwrap()).unwrap();
+        std::fs::write(dir.join(format!("{epoch:020}.json")), manifest.to_json().unwrap()).unwrap();
     }
 
     async fn table(&mut self, epoch: u64, spec: &'static TableSpec, rows: &[Row]) -> u64 {

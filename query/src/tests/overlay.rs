@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use flowsync_schemas::{Epoch, EpochDelta, Row, Value};
+use flowsync_schemas::{Epoch, EpochDelta, Row, TableVersion, Value};
 use proptest::prelude::*;
 
 use super::kit::{Store, THINGS, TOTAL, change, delta, thing, total};
@@ -175,15 +175,19 @@ async fn a_file_list_that_was_advanced_equals_one_that_was_replayed() {
         DeltaTables::new(url::Url::from_directory_path(&dir).unwrap(), files)
     };
     let advanced = tables();
+    let listed = |delta| TableVersion { view: 1, delta, rows: 0, files: None };
     for epoch in 1..=8u64 {
         let rows: Vec<Row> = (0..epoch).map(|part| thing(Some("a"), part as i64, &epoch.to_string())).collect();
         store.commit(epoch, &[(&THINGS.table, rows)]).await;
-        let step = advanced.open("things", epoch).await.unwrap();
-        let replayed = tables().open("things", epoch).await.unwrap();
+        let step = advanced.open("things", listed(epoch)).await.unwrap();
+        let replayed = tables().open("things", listed(epoch)).await.unwrap();
         assert_eq!(step.files, replayed.files, "version {epoch}");
     }
     // An older version again, and one that is not there.
-    assert_eq!(advanced.open("things", 2).await.unwrap().files, tables().open("things", 2).await.unwrap().files);
-    let error = advanced.open("things", 9).await.unwrap_err();
+    assert_eq!(
+        advanced.open("things", listed(2)).await.unwrap().files,
+        tables().open("things", listed(2)).await.unwrap().files
+    );
+    let error = advanced.open("things", listed(9)).await.unwrap_err();
     assert!(error.to_string().contains("things") && error.to_string().contains("version 9"), "{error}");
 }

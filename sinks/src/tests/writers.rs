@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use deltalake_core::{DeltaTable, protocol::SaveMode};
-use flowsync_schemas::Epoch;
+use flowsync_schemas::{Epoch, Row};
 use tempfile::TempDir;
 
 use super::{
@@ -121,6 +121,52 @@ fn a_missing_or_damaged_file_is_named() {
 }
 
 #[test]
+fn a_flipped_bit_of_a_data_file_or_of_a_delta_log_is_told_or_harmless() {
+    run(async {
+        let dir = TempDir::new().unwrap();
+        let (deltas, _) = play(&history());
+        let mut sink = open(dir.path()).await.unwrap();
+        for delta in deltas {
+            sink.commit(delta).await.unwrap();
+        }
+        let held = sorted(sink.load("events").await.unwrap());
+        drop(sink);
+        let folder = dir.path().join("tables/events");
+        let files = [folder.clone(), folder.join("_delta_log")].into_iter().flat_map(|f| std::fs::read_dir(f).unwrap());
+        let files: Vec<_> = files.map(|e| e.unwrap().path()).filter(|p| p.is_file()).collect();
+        let mut told = 0;
+        for file in files {
+            let bytes = std::fs::read(&file).unwrap();
+            for _ in 0..24 {
+                let (at, bit) = (fastrand::usize(..bytes.len()), fastrand::u8(..8));
+                let mut altered = bytes.clone();
+                altered[at] ^= 1 << bit;
+                std::fs::write(&file, altered).unwrap();
+                let read = match open(dir.path()).await {
+                    Ok(sink) => sink.load("events").await,
+                    Err(error) => Err(error),
+                };
+                match read {
+                    Ok(rows) => assert_eq!(sorted(rows), held, "bit {bit} of byte {at} of {}", file.display()),
+                    Err(error) => {
+                        assert!(error.to_string().contains("events"), "{error}");
+                        told += 1;
+                    }
+                }
+                std::fs::write(&file, &bytes).unwrap();
+            }
+        }
+        // Every flip in the table's one file; of the Delta log, entries of old versions are no longer read in full.
+        assert!(told > 24, "{told} flips were told");
+    });
+}
+
+fn sorted(mut rows: Vec<Row>) -> Vec<Row> {
+    rows.sort();
+    rows
+}
+
+#[test]
 fn manifests_of_the_future_or_torn_are_refused() {
     run(async {
         let dir = TempDir::new().unwrap();
@@ -133,7 +179,7 @@ fn manifests_of_the_future_or_torn_are_refused() {
         }
         let mut other = model::manifest(dir.path(), Epoch(0));
         other.epoch = Epoch(8);
-        std::fs::write(&path, serde_json::to_vec(&other).unwrap()).unwrap();
+        std::fs::write(&path, other.to_json().unwrap()).unwrap();
         assert!(open(dir.path()).await.err().unwrap().to_string().contains("epoch 8"));
     });
 }

@@ -68,7 +68,7 @@ pub fn run(dir: &Path, exit: bool, seed: u64, runtime: &Runtime) -> Result<()> {
         println!("\nServing until you press Ctrl-C.");
         runtime.block_on(async {
             tokio::select! {
-                signal = interrupted() => signal,
+                () = interrupted()? => Ok(()),
                 failed = failure(&pipeline) => Err(failed),
             }
         })?;

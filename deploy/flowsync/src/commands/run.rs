@@ -32,6 +32,8 @@ pub fn run(config: Option<&Path>, dir: &Path, listen: Option<SocketAddr>, runtim
     apply_settings(&pipeline, &config.settings)?;
     let address = listen.or(config.listen).unwrap_or(LISTEN);
     let connectors: Vec<_> = secrets.keys().cloned().collect();
+    // Before anybody is told that it serves, and might ask it to end.
+    let interrupted = runtime.block_on(async { interrupted() })?;
     let server = runtime.block_on(Server::start(&pipeline, secrets, metrics, address))?;
     let receiving = if connectors.is_empty() {
         "no connector has a secret yet, so no delivery is let in: see `flowsync run --help`".to_owned()
@@ -41,7 +43,7 @@ pub fn run(config: Option<&Path>, dir: &Path, listen: Option<SocketAddr>, runtim
     super::read::print(format!("serving http://{}\n{receiving}\n", server.address).as_bytes())?;
     let ended = runtime.block_on(async {
         tokio::select! {
-            signal = interrupted() => signal,
+            () = interrupted => Ok(()),
             failed = failure(&pipeline) => Err(failed),
         }
     });

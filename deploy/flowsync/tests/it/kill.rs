@@ -1,10 +1,11 @@
-//! `kill -9` of `flowsync run` under load, ten times at random moments: then every view equals that of an undisturbed run.
+//! `kill -9` of `flowsync run` under load, a hundred times at random moments: then every view equals that of an undisturbed
+//! run. `FLOWSYNC_KILLS` says otherwise how often.
 //!
 //! Holds I1 (what was acknowledged is not sent again, and has to be there), I2 (what was not is sent again), I4 and I6.
 
 use std::{
     collections::BTreeSet,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -23,17 +24,25 @@ use tempfile::TempDir;
 
 use crate::process::{Server, flowsync, sql, succeed};
 
-const KILLS: usize = 10;
+const KILLS: usize = 100;
 const SENDERS: usize = 4;
-/// Between two deliveries of a sender, so that the load lasts over all kills.
-const PAUSE: Duration = Duration::from_millis(15);
+/// Shortest and longest time from a start to its kill: short ones fall between two commits, long ones into one.
+const ALIVE: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(1_620)];
 
 fn secrets() -> Secrets {
     CONNECTORS.iter().map(|c| ((*c).to_owned(), Secret::new(format!("{c}-secret")))).collect()
 }
 
+/// A configuration with the secrets of everything that is simulated.
+pub fn configuration(folder: &Path) -> PathBuf {
+    let path = folder.join("flowsync.toml");
+    let secrets: Vec<_> = CONNECTORS.iter().map(|c| format!("{c} = \"{c}-secret\"\n")).collect();
+    std::fs::write(&path, format!("[secrets]\n{}", secrets.concat())).expect("written");
+    path
+}
+
 /// Sends one delivery; true when it was acknowledged.
-fn send(agent: &ureq::Agent, address: &str, delivery: &Simulated) -> bool {
+pub fn send(agent: &ureq::Agent, address: &str, delivery: &Simulated) -> bool {
     let mut request = agent.post(format!("http://{address}/hooks/{}", delivery.connector));
     for (name, value) in delivery.sign(&secrets(), now()).expect("a secret") {
         request = request.header(name, value);
@@ -41,7 +50,8 @@ fn send(agent: &ureq::Agent, address: &str, delivery: &Simulated) -> bool {
     request.send(&delivery.body[..]).is_ok_and(|answer| answer.status().is_success())
 }
 
-fn agent() -> ureq::Agent {
+/// A client that takes refusals as answers.
+pub fn agent() -> ureq::Agent {
     ureq::Agent::config_builder()
         .http_status_as_error(false)
         .timeout_global(Some(Duration::from_secs(10)))
@@ -54,6 +64,7 @@ fn load(
     server: Server,
     deliveries: &[Simulated],
     acknowledged: &Mutex<BTreeSet<usize>>,
+    pause: Duration,
     kill_after: Option<Duration>,
 ) -> Option<Server> {
     let todo: Vec<usize> =
@@ -69,7 +80,7 @@ fn load(
                     if killed.load(Ordering::Relaxed) {
                         return;
                     }
-                    std::thread::sleep(PAUSE);
+                    std::thread::sleep(pause);
                     if send(&agent, &address, &deliveries[i]) {
                         acknowledged.lock().expect("no sender panicked").insert(i);
                     }
@@ -103,7 +114,7 @@ fn rows(dir: &Path) -> Vec<(&'static str, Vec<String>)> {
 }
 
 #[test]
-fn ten_kills_under_load_change_nothing() {
+fn kills_under_load_change_nothing() {
     let seed = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").subsec_nanos() as u64;
     let seed = std::env::var("FLOWSYNC_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(seed);
     println!("FLOWSYNC_SEED={seed} repeats the moments of the kills");
@@ -111,26 +122,29 @@ fn ten_kills_under_load_change_nothing() {
     let until = Micros::parse("2026-11-20T12:00:00Z").expect("a time");
     let deliveries: Vec<_> = Simulation::new(3, until, Scale::DEMO).filter(|d| d.connector != "slack").collect();
     let folder = TempDir::new().expect("a folder");
-    let config = folder.path().join("flowsync.toml");
-    let secrets: Vec<_> = CONNECTORS.iter().map(|c| format!("{c} = \"{c}-secret\"\n")).collect();
-    std::fs::write(&config, format!("[secrets]\n{}", secrets.concat())).expect("written");
+    let config = configuration(folder.path());
     let (disturbed, quiet) = (folder.path().join("disturbed"), folder.path().join("quiet"));
 
     let acknowledged = Mutex::new(BTreeSet::new());
     let mut state = seed | 1;
-    for kill in 0..KILLS {
+    let kills = std::env::var("FLOWSYNC_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS);
+    // Between two deliveries of a sender, so that the load lasts over all kills.
+    let pause = (ALIVE[0] + ALIVE[1]) / 2 * u32::try_from(kills * SENDERS).expect("few")
+        / u32::try_from(deliveries.len()).expect("few");
+    for kill in 0..kills {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        // Short ones fall between two commits, long ones into one.
-        let delay = Duration::from_millis(20 + (state >> 33) % 1_600);
+        let span = (ALIVE[1] - ALIVE[0]).as_millis() as u64;
+        let delay = ALIVE[0] + Duration::from_millis((state >> 33) % span);
         let server = Server::start(&disturbed, &config);
-        assert!(load(server, &deliveries, &acknowledged, Some(delay)).is_none());
+        assert!(load(server, &deliveries, &acknowledged, pause, Some(delay)).is_none());
         println!(
             "kill {kill} after {delay:?}: {} of {} acknowledged",
             acknowledged.lock().expect("no sender panicked").len(),
             deliveries.len()
         );
     }
-    let server = load(Server::start(&disturbed, &config), &deliveries, &acknowledged, None).expect("not killed");
+    let server =
+        load(Server::start(&disturbed, &config), &deliveries, &acknowledged, Duration::ZERO, None).expect("not killed");
     assert_eq!(
         acknowledged.lock().expect("no sender panicked").len(),
         deliveries.len(),
@@ -145,7 +159,7 @@ fn ten_kills_under_load_change_nothing() {
     std::fs::create_dir_all(quiet.join("keys")).expect("a folder");
     std::fs::copy(disturbed.join("keys/tenant.key"), quiet.join("keys/tenant.key")).expect("copied");
     let calm = Mutex::new(BTreeSet::new());
-    load(Server::start(&quiet, &config), &deliveries, &calm, None).expect("not killed").stop();
+    load(Server::start(&quiet, &config), &deliveries, &calm, Duration::ZERO, None).expect("not killed").stop();
 
     let mut tables = 0;
     for ((name, have), (_, want)) in rows(&disturbed).into_iter().zip(rows(&quiet)) {

@@ -84,7 +84,12 @@ pub struct Server {
 impl Server {
     /// Starts it, and waits until it serves.
     pub fn start(dir: &Path, config: &Path) -> Self {
-        let mut child = flowsync()
+        Self::start_as(flowsync(), dir, config)
+    }
+
+    /// The same, by a command of which the binary is the last part.
+    pub fn start_as(mut command: Command, dir: &Path, config: &Path) -> Self {
+        let mut child = command
             .args(["run", "--listen", "127.0.0.1:0", "--config"])
             .arg(config)
             .arg("--dir")
@@ -98,6 +103,11 @@ impl Server {
         let first = lines.next().expect("a line").expect("text");
         let address = first.strip_prefix("serving http://").expect("the address").to_owned();
         Self { child, address, _said: lines }
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// `kill -9`.
