@@ -8,7 +8,10 @@
 //!
 //! Must not know: rows.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use deltalake_core::{DeltaTable, checkpoints, kernel::Action, logstore::get_actions};
 use flowsync_schemas::Micros;
@@ -17,6 +20,8 @@ use object_store::{ObjectMeta, path::Path};
 
 use crate::{
     Sink, SinkError,
+    manifest::Retention,
+    open::now,
     store::STAGED,
     table::{Dead, Table},
 };
@@ -69,6 +74,24 @@ impl Sink {
         }
         metrics::counter!("flowsync_sink_files_vacuumed_total").increment(done.removed as u64);
         Ok(done)
+    }
+}
+
+impl Sink {
+    /// Leaves the newest epoch and nothing else: no earlier manifest, no file that only those list, no entry of a Delta log that
+    /// tells of them, whoever may be reading. Erasing a person ends with it.
+    ///
+    /// # Errors
+    /// Storage and Delta errors; what is committed is not touched by them, and the same call goes on.
+    pub async fn purge(&mut self) -> Result<(), SinkError> {
+        self.settle().await?;
+        let newest_alone = Retention { count_max: 1, count_min: 1, age_max: Duration::MAX, grace: Duration::MAX };
+        while self.manifests.retire(now(), newest_alone).await? > 0 {}
+        for table in self.tables.values_mut() {
+            table.sweep(table.version, i64::MAX).await?;
+            table.checkpoint(Some(table.version), i64::MAX).await?;
+        }
+        Ok(())
     }
 }
 

@@ -126,3 +126,28 @@ fn logs_get_checkpoints_and_are_cleaned_up() {
         assert_eq!(&super::model::loaded(&sink).await, states.last().unwrap());
     });
 }
+
+#[test]
+fn purging_leaves_the_newest_epoch_alone() {
+    run(async {
+        let dir = TempDir::new().unwrap();
+        let (deltas, states) = play(&busy(12));
+        let mut sink = Sink::open(dir.path(), catalogue(), PROGRAM.into(), options()).await.unwrap();
+        for delta in &deltas {
+            sink.commit(delta.clone()).await.unwrap();
+        }
+        std::fs::write(dir.path().join("tables/events/orphan.parquet"), "left behind").unwrap();
+        sink.purge().await.unwrap();
+        sink.purge().await.unwrap();
+        let newest = *epochs(dir.path()).last().unwrap();
+        assert_eq!(epochs(dir.path()), [newest]);
+        assert_eq!(data_files(dir.path()), needed(dir.path()).await);
+        let log: Vec<_> = std::fs::read_dir(dir.path().join("tables/events/_delta_log")).unwrap().collect();
+        let entries = log.iter().map(|e| e.as_ref().unwrap().file_name().into_string().unwrap());
+        assert!(entries.filter(|name| name.ends_with(".json")).count() <= 1, "{log:?}");
+        assert_eq!(read_back(dir.path(), newest).await, *states.last().unwrap());
+        drop(sink);
+        let sink = Sink::open(dir.path(), catalogue(), PROGRAM.into(), options()).await.unwrap();
+        assert_eq!(&super::model::loaded(&sink).await, states.last().unwrap());
+    });
+}
