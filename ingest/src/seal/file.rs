@@ -79,6 +79,18 @@ impl Keys {
         }
     }
 
+    /// Keys that are in no file.
+    #[cfg(test)]
+    pub(crate) fn fixed() -> std::sync::Arc<Self> {
+        std::sync::Arc::new(Self {
+            folder: PathBuf::from("nowhere"),
+            source: Source::Own,
+            writer: false,
+            changing: Mutex::default(),
+            state: RwLock::new(State { master: None, ring: Some(Ring::fixed()) }),
+        })
+    }
+
     /// The master key where there is none, then the ring.
     fn make(&self) -> Result<(), SealError> {
         let master = match &self.source {

@@ -20,6 +20,7 @@ mod tree;
 
 use std::{io, path::PathBuf};
 
+pub(crate) use envelope::{Broken, HEAD, NONCE_BYTES, TAIL, nonce, open, seal_in_place};
 pub use file::{Keys, Walk};
 pub use master::MasterKey;
 pub(crate) use master::Source;

@@ -54,7 +54,6 @@ impl Purpose {
     }
 
     /// What a text is sealed together with, so that it opens nowhere else.
-    #[cfg(test)]
     pub(crate) fn context(self, index: u64) -> Vec<u8> {
         [b"flowsync ", self.word().as_bytes(), b" ", &index.to_be_bytes()].concat()
     }
