@@ -375,7 +375,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let log = EmbeddedLog::open(&dir.path().join("log"), Keys::fixed()).unwrap();
         let log = Arc::new(Gated { log, gate: Mutex::new(()), appends: AtomicUsize::new(0) });
-        let vault = Arc::new(Vault::open(&dir.path().join("vault")).unwrap());
+        let vault = Arc::new(Vault::open(&dir.path().join("vault"), Keys::fixed()).unwrap());
         let appender = Appender::start(log.clone(), vault.clone(), Pseudonymizer::new(&[7; 32]), limits).unwrap();
         Setup { _dir: dir, log, vault, appender: Arc::new(appender) }
     }

@@ -17,7 +17,6 @@
 
 use std::{
     collections::HashMap,
-    io,
     ops::Range,
     path::Path,
     sync::{Arc, Condvar, Mutex, PoisonError},
@@ -192,8 +191,7 @@ impl EmbeddedLog {
 
     /// A nonce for what is sealed next.
     pub(super) fn nonce(&self) -> Result<[u8; NONCE_BYTES], LogError> {
-        let failed = |e: getrandom::Error| io::Error::other(e.to_string());
-        seal::nonce().map_err(|e| LogError::Io { path: self.store.path.clone(), source: failed(e) })
+        Ok(seal::nonce().map_err(seal::no_randomness)?)
     }
 
     fn failed_at(&self, offset: u64, error: fjall::Error) -> LogError {

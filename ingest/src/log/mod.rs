@@ -36,6 +36,8 @@ pub(crate) use audited::{Stored, take};
 pub use embedded::EmbeddedLog;
 use flowsync_schemas::{LogPosition, Signal};
 pub use withdraw::Withdrawn;
+#[cfg(test)]
+pub(crate) use withdraw::tests as withdraw_tests;
 
 use crate::seal::SealError;
 

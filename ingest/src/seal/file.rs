@@ -16,7 +16,7 @@ use std::{
 };
 
 use super::{
-    MasterKey, Purpose, SealError, Secret, Source, failed,
+    MasterKey, Purpose, SealError, Secret, Source, failed, no_randomness,
     ring::{self, Ring, SEEDS_MAX, Unread},
     tree::Path as TreePath,
 };
@@ -97,13 +97,13 @@ impl Keys {
             Source::Given { key, .. } => key.clone(),
             Source::Own if own(&self.folder).exists() => MasterKey::read(&own(&self.folder))?,
             Source::Own => {
-                let master = MasterKey::random().map_err(no_randomness(&self.folder))?;
+                let master = MasterKey::random().map_err(no_randomness)?;
                 write_new(&new(&self.folder), master.secret().bytes())?;
                 replace(&new(&self.folder), &own(&self.folder))?;
                 master
             }
         };
-        let ring = Ring::random().map_err(no_randomness(&self.folder))?;
+        let ring = Ring::random().map_err(no_randomness)?;
         self.write(&ring, &master)?;
         *self.state_mut() = State { master: Some(master), ring: Some(ring) };
         Ok(())
@@ -212,7 +212,7 @@ impl Keys {
     }
 
     fn rotation_begins(&self) -> Result<MasterKey, SealError> {
-        let master = MasterKey::random().map_err(no_randomness(&self.folder))?;
+        let master = MasterKey::random().map_err(no_randomness)?;
         write_new(&new(&self.folder), master.secret().bytes())?;
         Ok(master)
     }
@@ -233,7 +233,7 @@ impl Keys {
 
     fn write(&self, ring: &Ring, master: &MasterKey) -> Result<(), SealError> {
         let path = ring_file(&self.folder);
-        let bytes = ring.seal(master).map_err(no_randomness(&path))?;
+        let bytes = ring.seal(master).map_err(no_randomness)?;
         write_new(&path.with_extension("new"), &bytes)?;
         replace(&path.with_extension("new"), &path)
     }
@@ -276,11 +276,6 @@ fn own(folder: &Path) -> PathBuf {
 
 fn new(folder: &Path) -> PathBuf {
     folder.join("master.new")
-}
-
-fn no_randomness(path: &Path) -> impl Fn(getrandom::Error) -> SealError + use<> {
-    let failed = failed(path);
-    move |e| failed(io::Error::other(e.to_string()))
 }
 
 /// The ring in a folder, what opened it and where that was; none where there is no ring.

@@ -129,6 +129,11 @@ impl SealError {
     }
 }
 
+/// The system gives no randomness.
+pub(crate) fn no_randomness(error: getrandom::Error) -> SealError {
+    SealError::Io { path: "the system's randomness".into(), source: io::Error::other(error.to_string()) }
+}
+
 fn failed(path: &std::path::Path) -> impl Fn(io::Error) -> SealError + use<> {
     let path = path.to_owned();
     move |source| SealError::Io { path: path.clone(), source }
