@@ -184,7 +184,7 @@ impl EmbeddedLog {
         Ok(edge)
     }
 
-    fn offset_of(&self, id: SignalId) -> Result<Option<u64>, LogError> {
+    pub(super) fn offset_of(&self, id: SignalId) -> Result<Option<u64>, LogError> {
         let found = self.store.ids.get(id.0.to_be_bytes()).map_err(|e| failure(&self.store.path, None, e))?;
         found.map(|bytes| self.store.offset(&bytes)).transpose()
     }

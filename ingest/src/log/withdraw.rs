@@ -16,7 +16,7 @@
 use std::{iter::Peekable, thread, time::Duration, vec};
 
 use fjall::{PersistMode, Readable};
-use flowsync_schemas::{LogPosition, Signal};
+use flowsync_schemas::{LogPosition, Signal, SignalId};
 use serde::{Deserialize, Serialize};
 
 use super::{EmbeddedLog, LogError, corrupt, embedded::halted, reader::Reader, sealed, store::failure};
@@ -158,7 +158,11 @@ impl EmbeddedLog {
                 snapshot.get(keyspace, offset.to_be_bytes()).map_err(|e| failure(&self.store.path, Some(offset), e))
             };
             let (record, replaced) = (read(&self.store.records)?, read(&self.store.replaced)?);
-            let now = reader.signal(offset, record.as_deref(), replaced.as_deref())?;
+            let now = match (reader.signal(offset, record.as_deref(), replaced.as_deref()), &with) {
+                // A log from before a withdrawal, with the keys from after it: what stood for the record can be given again.
+                (Err(error), Some(signal)) if error.is_corrupt() && self.is_lost(offset, signal.id)? => signal.clone(),
+                (now, _) => now?,
+            };
             let stands = match &with {
                 Some(signal) if signal.id != now.id => {
                     let detail = format!("signal {} lies there, and {} cannot stand for it", now.id, signal.id);
@@ -190,6 +194,12 @@ impl EmbeddedLog {
             batch.commit().map_err(|e| halted(&self.store.path, e))?;
         }
         Ok((state.under_way, done))
+    }
+
+    /// Whether nobody can say any more what the signal at an offset said, or what stood for it.
+    fn is_lost(&self, offset: u64, id: SignalId) -> Result<bool, LogError> {
+        let destroyed = self.store.keys.is_destroyed(Purpose::Records, offset);
+        Ok(destroyed && self.offset_of(id)? == Some(offset))
     }
 
     /// (b)

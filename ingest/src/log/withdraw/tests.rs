@@ -183,6 +183,11 @@ fn a_copy_from_before_and_the_keys_from_after_do_not_give_the_originals() {
         assert!(error.is_corrupt() && error.to_string().contains("destroyed"), "{error}");
     }
     assert_eq!(log.get(at(2)).unwrap(), Some(signal(2, 300)));
+    // What stood for them can be given again.
+    assert!(log.withdraw(vec![(at(1), Some(redacted(4)))]).is_err(), "under its own id");
+    log.withdraw(vec![(at(1), Some(redacted(1))), (at(4), Some(redacted(4)))]).unwrap();
+    assert_eq!(read(&log)[1], redacted(1));
+    assert_eq!(log.withdraw(vec![(at(4), None)]).unwrap().removed, 1);
 }
 
 #[test]
