@@ -331,7 +331,10 @@ mod tests {
     use flowsync_schemas::{LogPosition, PersonId};
 
     use super::*;
-    use crate::log::{EmbeddedLog, conformance::signal};
+    use crate::{
+        log::{EmbeddedLog, conformance::signal},
+        seal::Keys,
+    };
 
     /// The embedded log, held at a gate, and counting appends.
     struct Gated {
@@ -370,9 +373,9 @@ mod tests {
 
     fn setup(limits: AppenderLimits) -> Setup {
         let dir = tempfile::tempdir().unwrap();
-        let log = EmbeddedLog::open(&dir.path().join("log")).unwrap();
+        let log = EmbeddedLog::open(&dir.path().join("log"), Keys::fixed()).unwrap();
         let log = Arc::new(Gated { log, gate: Mutex::new(()), appends: AtomicUsize::new(0) });
-        let vault = Arc::new(Vault::open(&dir.path().join("vault")).unwrap());
+        let vault = Arc::new(Vault::open(&dir.path().join("vault"), Keys::fixed()).unwrap());
         let appender = Appender::start(log.clone(), vault.clone(), Pseudonymizer::new(&[7; 32]), limits).unwrap();
         Setup { _dir: dir, log, vault, appender: Arc::new(appender) }
     }

@@ -10,14 +10,18 @@ use std::{
     io::{self, Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use flowsync_schemas::{Micros, Pseudonymizer};
 use serde::{Deserialize, Serialize};
 
-use crate::{audit::SigningKey, lock};
+use crate::{
+    audit::SigningKey,
+    lock,
+    seal::{Keys, MasterKey, SealError, Source},
+};
 
 /// Attempts at the lock, 50 ms apart: a reader that asks who writes touches it for a moment.
 const LOCK_ATTEMPTS: u32 = 6;
@@ -74,6 +78,9 @@ pub enum DataDirError {
         /// The directory.
         path: PathBuf,
     },
+    /// The keys that seal log and vault cannot be used.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// The file system refuses.
     #[error("{}: {source}", path.display())]
     Io {
@@ -109,6 +116,8 @@ pub struct DataDir {
     path: PathBuf,
     /// The writer's lock and what it says of itself.
     lock: Option<Mutex<(File, Holder)>>,
+    /// Opened when they are first asked for: one ring for all of this process.
+    keyring: Mutex<Option<Arc<Keys>>>,
 }
 
 impl DataDir {
@@ -134,7 +143,7 @@ impl DataDir {
         }
         let holder = Holder { pid: std::process::id(), command: who.to_owned(), since: crate::now(), listen: None };
         write_holder(&file, &holder).map_err(failed(&at))?;
-        let dir = Self { path: path.to_owned(), lock: Some(Mutex::new((file, holder))) };
+        let dir = Self { path: path.to_owned(), lock: Some(Mutex::new((file, holder))), keyring: Mutex::default() };
         for private in [dir.log(), dir.vault(), dir.keys()] {
             create_dir(&private, 0o700)?;
         }
@@ -151,7 +160,7 @@ impl DataDir {
     /// # Errors
     /// Where there is no data.
     pub fn open_reader(path: &Path) -> Result<Self, DataDirError> {
-        let dir = Self { path: path.to_owned(), lock: None };
+        let dir = Self { path: path.to_owned(), lock: None, keyring: Mutex::default() };
         if dir.key_file().is_file() { Ok(dir) } else { Err(DataDirError::NoData { path: dir.path }) }
     }
 
@@ -246,6 +255,44 @@ impl DataDir {
     pub fn pseudonymizer(&self) -> Result<Pseudonymizer, DataDirError> {
         let needed_for = "Another key would make every person somebody else";
         Ok(Pseudonymizer::new(&read_key(self.key_file(), needed_for)?))
+    }
+
+    /// The keys that seal log and vault: the same for everyone in this process. A writer makes them where there are none; a
+    /// reader sees them as they are now. The master key is read from the environment first.
+    ///
+    /// # Errors
+    /// Where they cannot be read, or the master key is another.
+    pub fn keyring(&self) -> Result<Arc<Keys>, DataDirError> {
+        let mut keyring = lock(&self.keyring);
+        if let Some(keys) = &*keyring {
+            return Ok(keys.clone());
+        }
+        let source = Source::of(|name| std::env::var_os(name))?;
+        let keys = Arc::new(Keys::open(&self.keys(), source, self.lock.is_some())?);
+        Ok(keyring.insert(keys).clone())
+    }
+
+    /// Makes a new master key and seals the keys with it: the old one opens nothing any more. Killed at any moment, the next
+    /// writer finishes or forgets it.
+    ///
+    /// # Errors
+    /// Where the master key comes from the environment (see [`DataDir::reseal`]), this process does not write, or the file
+    /// system refuses.
+    pub fn rotate_master(&self) -> Result<(), DataDirError> {
+        Ok(self.keyring()?.rotate_master()?)
+    }
+
+    /// Seals the keys with another master key, where it comes from the environment: give both. Again, it does nothing.
+    ///
+    /// # Errors
+    /// Where neither opens the keys, this process does not write, or the file system refuses.
+    pub fn reseal(&self, old: &MasterKey, new: &MasterKey) -> Result<(), DataDirError> {
+        if self.lock.is_none() {
+            return Err(SealError::ReadOnly { path: self.keys() }.into());
+        }
+        // Who still holds the ring under the old one cannot change it any more.
+        *lock(&self.keyring) = None;
+        Ok(Keys::reseal(&self.keys(), old, new)?)
     }
 
     /// The key that signs the log's one partition.
@@ -376,6 +423,25 @@ mod tests {
         let other = tempfile::tempdir().unwrap();
         let other = DataDir::open_writer(other.path(), "c").unwrap();
         assert_ne!(other.pseudonymizer().unwrap().person(&mail), first);
+    }
+
+    #[test]
+    fn the_keyring_is_made_by_a_writer_shared_and_its_master_key_changed() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = DataDir::open_writer(root.path(), "a").unwrap();
+        let keys = dir.keyring().unwrap();
+        assert!(Arc::ptr_eq(&keys, &dir.keyring().unwrap()));
+        let master = || fs::read(dir.keys().join("master.key")).unwrap();
+        let (old, generation) = (master(), keys.generation());
+        dir.rotate_master().unwrap();
+        assert_ne!(master(), old);
+        let reader = DataDir::open_reader(root.path()).unwrap();
+        assert_eq!(reader.keyring().unwrap().generation(), generation + 1);
+        assert!(reader.rotate_master().is_err());
+        let [old, new] = [old, master()].map(|key| MasterKey::new(key.try_into().unwrap()));
+        assert!(reader.reseal(&old, &new).is_err());
+        dir.reseal(&old, &new).unwrap();
+        assert!(dir.reseal(&new, &old).is_ok() && dir.keyring().is_err(), "the file beside it has the new one");
     }
 
     #[test]

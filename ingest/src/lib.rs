@@ -7,6 +7,7 @@
 //!             └ connector: verify, parse    (pure)
 //! log ─► dataflow, at the epoch bounds that the mint decides
 //!  └───► audit    (a Merkle tree over the records, signed)
+//! keys: what log and vault hold is sealed, piece by piece, and each piece's key can be destroyed
 //! ```
 //!
 //! Architecture invariant: this crate knows nothing of the dataflow, of Arrow, of SQL. What it hands on is signals by
@@ -20,6 +21,7 @@ pub mod gateway;
 pub mod import;
 pub mod log;
 pub mod mint;
+pub mod seal;
 pub mod serve;
 pub mod simulate;
 pub mod vault;
@@ -29,6 +31,7 @@ pub use datadir::{DataDir, DataDirError, Holder};
 pub use gateway::{GatewayLimits, GatewayState};
 pub use log::{Appended, EmbeddedLog, Log, LogError};
 pub use mint::{Mark, Mint, MintError};
+pub use seal::{Keys, MasterKey, SealError};
 pub use vault::{Names, Vault, VaultError};
 
 use std::{

@@ -38,6 +38,7 @@ fn read(record: &[u8]) {
             assert!(signal.body.len() + signal.headers.len() < record.len());
         }
         Err(RecordError::Newer(format)) => assert!(format > FORMAT),
+        Err(RecordError::Sealed) => assert_eq!(record.first(), Some(&FORMAT)),
         Err(RecordError::Damaged(why)) => assert!(!why.is_empty() && why.len() < 4 * record.len() + 200),
     }
 }

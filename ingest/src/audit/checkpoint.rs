@@ -259,7 +259,10 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::log::{EmbeddedLog, Log, conformance::signal};
+    use crate::{
+        log::{EmbeddedLog, Log, conformance::signal},
+        seal::Keys,
+    };
 
     fn key() -> SigningKey {
         SigningKey::of_log(&[7; 32], 0)
@@ -288,7 +291,7 @@ mod tests {
     #[test]
     fn a_torn_checkpoint_is_passed_over_by_readers_and_cut_off_by_the_writer() {
         let dir = tempfile::tempdir().unwrap();
-        let log = EmbeddedLog::open(&dir.path().join("log")).unwrap();
+        let log = EmbeddedLog::open(&dir.path().join("log"), Keys::fixed()).unwrap();
         let audit = dir.path().join("audit");
         let mut kept = Checkpoints::open(&audit, key()).unwrap();
         for number in 0..3 {
@@ -343,7 +346,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let audit = dir.path().join("audit");
         let open = |name: &str, from: u64| {
-            let log = EmbeddedLog::open(&dir.path().join(name)).unwrap();
+            let log = EmbeddedLog::open(&dir.path().join(name), Keys::fixed()).unwrap();
             log.append(&(from..from + 5).map(|n| signal(n, 10)).collect::<Vec<_>>()).unwrap();
             log
         };
@@ -353,7 +356,7 @@ mod tests {
         let mut kept = Checkpoints::open(&audit, key()).unwrap();
         let error = kept.sign(&*other.audited(0).unwrap()).unwrap_err();
         assert!(matches!(error, AuditError::Rewritten { size: 6, signed: 5 }), "{error}");
-        let shorter = EmbeddedLog::open(&dir.path().join("shorter")).unwrap();
+        let shorter = EmbeddedLog::open(&dir.path().join("shorter"), Keys::fixed()).unwrap();
         shorter.append(&[signal(0, 10)]).unwrap();
         assert!(matches!(kept.sign(&*shorter.audited(0).unwrap()), Err(AuditError::Rewritten { .. })));
         let as_long = open("as long", 1);

@@ -123,12 +123,13 @@ mod tests {
     use crate::{
         audit::{Checked, Checkpoints, Extension, Inclusion, Notes, Report, SigningKey, check},
         log::{EmbeddedLog, Log, conformance::signal},
+        seal::Keys,
     };
 
     #[test]
     fn a_running_process_proves_and_verifies_its_log() {
         let dir = tempfile::tempdir().unwrap();
-        let log = Arc::new(EmbeddedLog::open(&dir.path().join("log")).unwrap());
+        let log = Arc::new(EmbeddedLog::open(&dir.path().join("log"), Keys::fixed()).unwrap());
         let key = SigningKey::of_log(&[4; 32], 0);
         let public = key.public().clone();
         let checkpoints = Checkpoints::open(&dir.path().join("audit"), key).unwrap();

@@ -142,6 +142,7 @@ mod tests {
     use crate::{
         audit::{Checkpoint, Notes, SigningKey, newest},
         log::{EmbeddedLog, conformance::signal},
+        seal::Keys,
     };
 
     #[test]
@@ -150,7 +151,7 @@ mod tests {
         let (folder, audit) = (dir.path().join("log"), dir.path().join("audit"));
         let key = || SigningKey::of_log(&[5; 32], 0);
         let start = |every| {
-            let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(&folder).unwrap());
+            let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(&folder, Keys::fixed()).unwrap());
             (log.clone(), Keeper::start(log, Checkpoints::open(&audit, key()).unwrap(), every).unwrap())
         };
         let sizes = || {
@@ -179,7 +180,7 @@ mod tests {
         drop((keeper, log));
         assert_eq!(sizes(), [2, 3, 4, 5]);
         // As after kill -9: what nobody signed is signed by the next one.
-        EmbeddedLog::open(&folder).unwrap().append(&[signal(5, 10)]).unwrap();
+        EmbeddedLog::open(&folder, Keys::fixed()).unwrap().append(&[signal(5, 10)]).unwrap();
         let held = start(Duration::from_secs(3600));
         wait_for(&[2, 3, 4, 5, 6]);
         drop(held);

@@ -14,6 +14,9 @@
 //!
 //! What is not told: a signal that was altered before a checkpoint covered it (some seconds), and by whom.
 //!
+//! A proof of a sealed record discloses its key, and no other; of a withdrawn one it proves that the record was there, and not
+//! what it said.
+//!
 //! Nothing here knows connectors or facts: a record is bytes.
 
 mod checkpoint;
@@ -31,13 +34,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use flowsync_schemas::SignalId;
-
 pub use checkpoint::{Checkpoint, Checkpoints, Notes, newest};
 pub use http::{VerifyRequest, audit_routes};
 pub use keeper::{Keeper, SIGN_EVERY};
 pub use note::{NoteError, PublicKey, SigningKey};
-pub use proof::{Checked, Extension, Inclusion, Subject, check, extend, prove};
+pub use proof::{Checked, Content, Extension, Inclusion, Subject, check, extend, prove};
 pub use report::{Finding, Report, Verdict};
 pub use verify::{Given, Signed, verify};
 
@@ -132,9 +133,4 @@ impl AuditError {
 fn failed(path: &Path) -> impl Fn(io::Error) -> AuditError + use<> {
     let path = path.to_owned();
     move |source| AuditError::Io { path: path.clone(), source }
-}
-
-/// The id in a record, where this build reads it.
-fn id_of(record: &[u8]) -> Option<SignalId> {
-    crate::log::record::decode(record).ok().map(|signal| signal.id)
 }

@@ -2,11 +2,15 @@
 //!
 //! A proof is one JSON object. It holds all that it speaks of; who checks it needs the public key, and trusts nothing
 //! else in it. What proves an inclusion is in the form of c2sp.org/tlog-proof, so that other tools check it too: the
-//! leaf is the record's bytes.
+//! leaf is the record's bytes. Version 1 holds a record that was never sealed; version 2 a sealed one with its key, which the
+//! record commits to, so that it opens to what was sealed and to nothing else. Of a withdrawn record the sealed bytes are
+//! shown, or their hash, and nobody can say what they said.
 //!
 //! ```json
 //! {"kind": "flowsync.audit.inclusion.v1", "signal": "075e29ed7080b54005c73ac87e769e33", "record": "AQd…",
 //!  "proof": "c2sp.org/tlog-proof@v1\nindex 487\nPMfX…=\n…\n\nflowsync/9f1c2ab3d4e5f607/0\n512\n…"}
+//! {"kind": "flowsync.audit.inclusion.v2", "signal": "…", "record": "Ag8c…", "key": "q83v…", "proof": "…"}
+//! {"kind": "flowsync.audit.withdrawn.v1", "leaf": "PMfX…=", "proof": "…"}
 //! {"kind": "flowsync.audit.extension.v1", "older": "…", "newer": "…", "hashes": ["…"]}
 //! ```
 
@@ -16,13 +20,20 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use flowsync_schemas::{LogPosition, Signal, SignalId};
 use serde::{Deserialize, Serialize};
 
-use super::{AuditError, Checkpoint, PublicKey, id_of};
-use crate::log::{
-    Audited, record,
-    tree::{TreeHash, extends, includes},
+use super::{AuditError, Checkpoint, PublicKey};
+use crate::{
+    log::{
+        Audited,
+        record::{self, RecordError},
+        sealed,
+        tree::{TreeHash, extends, includes},
+    },
+    seal::Secret,
 };
 
-const INCLUSION: &str = "flowsync.audit.inclusion.v1";
+const PLAIN: &str = "flowsync.audit.inclusion.v1";
+const SEALED: &str = "flowsync.audit.inclusion.v2";
+const WITHDRAWN: &str = "flowsync.audit.withdrawn.v1";
 const EXTENSION: &str = "flowsync.audit.extension.v1";
 /// First line of the standard's form.
 const FORM: &str = "c2sp.org/tlog-proof@v1";
@@ -66,8 +77,15 @@ pub struct Inclusion {
     kind: String,
     /// The signal, where this build reads the record.
     signal: Option<SignalId>,
-    /// The record as stored, in base64.
-    record: String,
+    /// The record as stored, in base64; none where it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    record: Option<String>,
+    /// The record's key, in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    /// The hash of a record that is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    leaf: Option<TreeHash>,
     /// Place, siblings and signed checkpoint, in the standard's form.
     proof: String,
 }
@@ -93,8 +111,8 @@ pub enum Checked {
         checkpoint: Checkpoint,
         /// Where the record is.
         offset: u64,
-        /// What it says; none where a newer version wrote it.
-        signal: Option<Box<Signal>>,
+        /// What it says.
+        content: Content,
     },
     /// The log of the newer checkpoint begins with that of the older one.
     Extension {
@@ -103,6 +121,29 @@ pub enum Checked {
         /// Signed after.
         newer: Checkpoint,
     },
+}
+
+/// What a proof shows of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// What it says.
+    Signal(Box<Signal>),
+    /// Nothing that this version reads: a newer one wrote it.
+    Newer,
+    /// Its sealed bytes: it was withdrawn, and its key is destroyed.
+    Sealed,
+    /// Its hash: it was withdrawn, and its bytes are gone.
+    Gone,
+}
+
+impl Content {
+    /// The signal, where it is shown.
+    pub fn signal(&self) -> Option<&Signal> {
+        match self {
+            Content::Signal(signal) => Some(signal),
+            _ => None,
+        }
+    }
 }
 
 /// Proves that a record is in the log, to whoever has the public key. `note` is a signed checkpoint of it.
@@ -117,19 +158,31 @@ pub fn prove(log: &dyn Audited, subject: Subject, note: &str, key: &PublicKey) -
         Subject::At(at) => (at.partition == 0).then_some(at.offset),
     };
     let (Some(offset), size) = (offset, checkpoint.size) else { return Err(AuditError::Unknown(subject)) };
-    let Some(record) = log.record(offset)? else { return Err(AuditError::Unknown(subject)) };
+    let record = log.record(offset)?;
+    let disclosed = log.key(offset)?;
+    let gone =
+        if disclosed.is_none() { log.hashes_at(offset)?.and_then(|hashes| hashes.first().copied()) } else { None };
+    let Some(leaf) = record.as_deref().map(TreeHash::leaf).or(gone) else { return Err(AuditError::Unknown(subject)) };
     if offset >= size {
         return Err(AuditError::NotSigned { offset, size });
     }
     let path = log.prover().inclusion(offset, size)?;
-    if !includes(TreeHash::leaf(&record), offset, size, &path, &checkpoint.root) {
+    if !includes(leaf, offset, size, &path, &checkpoint.root) {
         return Err(AuditError::Unprovable { subject: subject.to_string() });
     }
     let path: String = path.iter().map(|hash| format!("{hash}\n")).collect();
+    let disclosed = disclosed.filter(|_| record.as_deref().is_some_and(sealed::is_sealed));
+    let kind = match &record {
+        _ if log.is_withdrawn(offset) => WITHDRAWN,
+        Some(_) if disclosed.is_some() => SEALED,
+        _ => PLAIN,
+    };
     Ok(Inclusion {
-        kind: INCLUSION.to_owned(),
-        signal: id_of(&record),
-        record: BASE64_STANDARD.encode(&record),
+        kind: kind.to_owned(),
+        signal: record.as_deref().and_then(|record| log.opened(offset, record)).map(|signal| signal.id),
+        leaf: record.is_none().then_some(leaf),
+        record: record.map(|record| BASE64_STANDARD.encode(record)),
+        key: disclosed.map(|key| BASE64_STANDARD.encode(key.bytes())),
         proof: format!("{FORM}\nindex {offset}\n{path}\n{note}"),
     })
 }
@@ -164,7 +217,7 @@ pub fn check(proof: &str, key: &PublicKey) -> Result<Checked, AuditError> {
         serde_json::from_str(text).map_err(|e| AuditError::Disproved(format!("it is no proof that can be read: {e}")))
     }
     match read::<Kind>(proof)?.kind.as_str() {
-        INCLUSION => check_inclusion(&read(proof)?, key),
+        PLAIN | SEALED | WITHDRAWN => check_inclusion(&read(proof)?, key),
         EXTENSION => check_extension(&read(proof)?, key),
         other => Err(AuditError::Disproved(format!("{other:?} is no kind of proof that this version knows"))),
     }
@@ -181,16 +234,34 @@ fn check_inclusion(inclusion: &Inclusion, key: &PublicKey) -> Result<Checked, Au
     let index = lines.next().and_then(|line| line.strip_prefix("index ")).ok_or_else(unreadable)?;
     let offset = index.parse().ok().filter(|offset: &u64| offset.to_string() == index).ok_or_else(unreadable)?;
     let path = lines.map(TreeHash::parse).collect::<Option<Vec<_>>>().ok_or_else(unreadable)?;
-    let record = BASE64_STANDARD.decode(&inclusion.record).map_err(|_| bad("its record is not base64"))?;
+    let decoded = |text: &Option<String>| text.as_ref().map(|text| BASE64_STANDARD.decode(text)).transpose();
+    let record = decoded(&inclusion.record).map_err(|_| bad("its record is not base64"))?;
+    let disclosed = decoded(&inclusion.key).map_err(|_| bad("its key is not base64"))?;
+    let leaf = record.as_deref().map(TreeHash::leaf).or(inclusion.leaf).ok_or_else(|| bad("it has no record"))?;
     let checkpoint = Checkpoint::open(note, key).map_err(|e| AuditError::Disproved(format!("the checkpoint: {e}")))?;
-    if !includes(TreeHash::leaf(&record), offset, checkpoint.size, &path, &checkpoint.root) {
+    if !includes(leaf, offset, checkpoint.size, &path, &checkpoint.root) {
         return Err(bad("the record is not at this place of the signed log"));
     }
-    let signal = record::decode(&record).ok();
-    if inclusion.signal.is_some_and(|id| signal.as_ref().is_some_and(|signal| signal.id != id)) {
-        return Err(bad("the record is of another signal than it says"));
-    }
-    Ok(Checked::Inclusion { checkpoint, offset, signal: signal.map(Box::new) })
+    let read = match (inclusion.kind.as_str(), record, disclosed) {
+        (PLAIN, Some(record), None) => record::decode(&record),
+        (SEALED, Some(record), Some(key)) => {
+            let key = key.try_into().map_err(|_| bad("its key is not 32 bytes"))?;
+            sealed::open(&record, offset, &Secret::new(key))
+        }
+        (WITHDRAWN, Some(_), None) => return Ok(Checked::Inclusion { checkpoint, offset, content: Content::Sealed }),
+        (WITHDRAWN, None, None) => return Ok(Checked::Inclusion { checkpoint, offset, content: Content::Gone }),
+        _ => return Err(bad("it does not hold what its kind says")),
+    };
+    let content = match read {
+        Ok(signal) if inclusion.signal.is_some_and(|id| id != signal.id) => {
+            return Err(bad("the record is of another signal than it says"));
+        }
+        Ok(signal) => Content::Signal(Box::new(signal)),
+        Err(RecordError::Newer(_)) => Content::Newer,
+        Err(RecordError::Sealed) => return Err(bad("its record is sealed and its key is missing")),
+        Err(RecordError::Damaged(detail)) => return Err(bad(&format!("its record cannot be read: {detail}"))),
+    };
+    Ok(Checked::Inclusion { checkpoint, offset, content })
 }
 
 fn check_extension(extension: &Extension, key: &PublicKey) -> Result<Checked, AuditError> {
@@ -214,6 +285,7 @@ mod tests {
     use crate::{
         audit::{Checkpoints, SigningKey},
         log::{EmbeddedLog, Log, conformance::signal},
+        seal::Keys,
     };
 
     struct Setup {
@@ -226,7 +298,7 @@ mod tests {
 
     fn setup(signals: u64) -> Setup {
         let dir = tempfile::tempdir().unwrap();
-        let log = EmbeddedLog::open(&dir.path().join("log")).unwrap();
+        let log = EmbeddedLog::open(&dir.path().join("log"), Keys::fixed()).unwrap();
         let mut kept = Checkpoints::open(&dir.path().join("audit"), SigningKey::of_log(&[1; 32], 0)).unwrap();
         let notes = (0..signals).map(|number| {
             log.append(&[signal(number, 40)]).unwrap();
@@ -251,8 +323,8 @@ mod tests {
                 let proof = prove(&*view, Subject::Signal(wanted.id), note, &key).unwrap();
                 assert_eq!(proof, prove(&*view, at(offset), note, &key).unwrap());
                 let checked = check(&serde_json::to_string(&proof).unwrap(), &key).unwrap();
-                let Checked::Inclusion { checkpoint, offset: found, signal } = checked else { panic!("{checked:?}") };
-                assert_eq!((checkpoint.size, found, *signal.unwrap()), (size, offset, wanted));
+                let Checked::Inclusion { checkpoint, offset: found, content } = checked else { panic!("{checked:?}") };
+                assert_eq!((checkpoint.size, found, content.signal()), (size, offset, Some(&wanted)));
             }
             for (older, from) in notes[..size as usize].iter().zip(1..) {
                 let proof = serde_json::to_string(&extend(&*view, older, note, &key).unwrap()).unwrap();

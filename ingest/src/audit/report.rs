@@ -18,6 +18,12 @@ pub struct Report {
     pub checkpoints_given: u64,
     /// Records that the newest of them covers.
     pub signed: u64,
+    /// Of the records that were looked at, those that were withdrawn: their keys are destroyed.
+    #[serde(default)]
+    pub withdrawn: u64,
+    /// Of these, those whose bytes are gone: their stored hashes stand for them.
+    #[serde(default)]
+    pub withdrawn_gone: u64,
     /// The first signal that is not as it was.
     pub finding: Option<Finding>,
     /// What else keeps the log from being good.

@@ -2,18 +2,21 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{fs, path::PathBuf};
+use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use flowsync_schemas::Signal;
 use tempfile::TempDir;
 
 use super::*;
-use crate::log::{
-    Audited, EmbeddedLog, Log,
-    conformance::signal,
-    record,
-    store::{Store, packed},
-    tree::{Edge, TreeHash},
+use crate::{
+    log::{
+        Audited, EmbeddedLog, Log,
+        conformance::signal,
+        sealed,
+        store::{Store, packed},
+        tree::{Edge, TreeHash},
+    },
+    seal::{self, Keys, Purpose},
 };
 
 /// A closed log of 40 signals, signed at 10, 20 and 33.
@@ -29,7 +32,7 @@ fn closed() -> Closed {
     let key = SigningKey::of_log(&[1; 32], 0);
     let public = key.public().clone();
     let closed = Closed { dir, key: public };
-    let log = EmbeddedLog::open(&closed.log()).unwrap();
+    let log = EmbeddedLog::open(&closed.log(), Keys::fixed()).unwrap();
     let mut checkpoints = Checkpoints::open(&closed.audit(), key).unwrap();
     for number in 0..SIGNALS {
         log.append(&[signal(number, 30)]).unwrap();
@@ -51,7 +54,7 @@ impl Closed {
 
     fn verify_with(&self, given: &[Given]) -> Report {
         let signed = Signed::read(&self.audit(), &self.key, given).unwrap();
-        verify(&*EmbeddedLog::as_it_lies(&self.log()).unwrap(), 0, signed).unwrap()
+        verify(&*EmbeddedLog::as_it_lies(&self.log(), Keys::fixed()).unwrap(), 0, signed).unwrap()
     }
 
     fn found(&self) -> Finding {
@@ -62,28 +65,34 @@ impl Closed {
 
     /// Does something to the files.
     fn tamper(&self, with: impl FnOnce(&Store)) -> &Self {
-        with(&Store::open(&self.log()).unwrap());
+        with(&Store::open(&self.log(), Keys::fixed()).unwrap());
         self
     }
 
     /// Leaves the log of these signals, hashed and indexed as if they had always been there.
     fn rewrite(&self, signals: &[Signal], index: bool) -> &Self {
         self.tamper(|store| {
-            let old: Vec<_> = store.view().records(0).map(|entry| entry.unwrap()).collect();
-            for (offset, bytes) in old {
+            let view = store.view();
+            let mut old = BTreeMap::new();
+            for (offset, bytes) in view.records(0).map(Result::unwrap) {
+                let signal = (&view as &dyn Audited).opened(offset, &bytes).unwrap();
                 store.records.remove(key(offset)).unwrap();
                 store.hashes.remove(key(offset)).unwrap();
                 if index {
-                    store.ids.remove(record::decode(&bytes).unwrap().id.0.to_be_bytes()).unwrap();
+                    store.ids.remove(signal.id.0.to_be_bytes()).unwrap();
                 }
+                old.insert(offset, (signal, bytes));
             }
             let mut edge = Edge::default();
             for signal in signals {
-                let (offset, bytes) = (key(edge.size()), record::encode(signal));
-                store.hashes.insert(offset, packed(&edge.push(TreeHash::leaf(&bytes)))).unwrap();
-                store.records.insert(offset, bytes).unwrap();
+                let at = edge.size();
+                // What stays as it was is not sealed anew.
+                let same = old.remove(&at).filter(|(was, _)| was == signal).map(|(_, bytes)| bytes);
+                let bytes = same.unwrap_or_else(|| sealed_at(at, signal));
+                store.hashes.insert(key(at), packed(&edge.push(TreeHash::leaf(&bytes)))).unwrap();
+                store.records.insert(key(at), bytes).unwrap();
                 if index {
-                    store.ids.insert(signal.id.0.to_be_bytes(), offset).unwrap();
+                    store.ids.insert(signal.id.0.to_be_bytes(), key(at)).unwrap();
                 }
             }
         })
@@ -99,7 +108,12 @@ fn signals() -> Vec<Signal> {
 }
 
 fn put(store: &Store, offset: u64, signal: &Signal) {
-    store.records.insert(key(offset), record::encode(signal)).unwrap();
+    store.records.insert(key(offset), sealed_at(offset, signal)).unwrap();
+}
+
+/// Sealed anew by somebody who has the keys.
+fn sealed_at(offset: u64, signal: &Signal) -> Vec<u8> {
+    sealed::seal(signal, offset, &Keys::fixed().walk(Purpose::Records).key(offset).unwrap(), seal::nonce().unwrap())
 }
 
 /// Another body under the same id.
@@ -120,9 +134,12 @@ fn a_log_that_nobody_touched_is_good() {
     let report = closed.verify_with(&[]);
     assert!(report.is_good(), "{report:?}");
     assert_eq!((report.size, report.signed, report.checkpoints, report.checkpoints_given), (SIGNALS, 33, 3, 0));
-    assert_eq!(report.root, EmbeddedLog::as_it_lies(&closed.log()).unwrap().edge(SIGNALS).unwrap().root().to_string());
+    assert_eq!(
+        report.root,
+        EmbeddedLog::as_it_lies(&closed.log(), Keys::fixed()).unwrap().edge(SIGNALS).unwrap().root().to_string()
+    );
     // It is still one that can be appended to.
-    EmbeddedLog::open(&closed.log()).unwrap().append(&[signal(SIGNALS, 30)]).unwrap();
+    EmbeddedLog::open(&closed.log(), Keys::fixed()).unwrap().append(&[signal(SIGNALS, 30)]).unwrap();
     assert_eq!(closed.verify_with(&[]).size, SIGNALS + 1);
 }
 
@@ -158,8 +175,9 @@ fn records_that_changed_places_are_named() {
     let closed = closed();
     let finding = closed
         .tamper(|store| {
-            put(store, 7, &signal(17, 30));
-            put(store, 17, &signal(7, 30));
+            let [seven, seventeen] = [7, 17].map(|at| store.records.get(key(at)).unwrap().unwrap());
+            store.records.insert(key(7), seventeen).unwrap();
+            store.records.insert(key(17), seven).unwrap();
         })
         .found();
     exactly(&finding, 7, &Verdict::Reordered { belongs_at: 17 });
@@ -177,7 +195,10 @@ fn a_record_that_was_removed_and_the_gap_closed_is_named() {
     let closed = closed();
     let finding = closed
         .tamper(|store| {
-            (12..SIGNALS - 1).for_each(|at| put(store, at, &signal(at + 1, 30)));
+            for at in 12..SIGNALS - 1 {
+                let next = store.records.get(key(at + 1)).unwrap().unwrap();
+                store.records.insert(key(at), next).unwrap();
+            }
             store.records.remove(key(SIGNALS - 1)).unwrap();
         })
         .found();
@@ -191,7 +212,7 @@ fn with_its_stored_hash_recomputed_it_lies_among_those_under_the_node_that_diffe
         .tamper(|store| {
             put(store, 13, &altered(13));
             let mut hashes = closed_hashes(store, 13);
-            hashes[0] = TreeHash::leaf(&record::encode(&altered(13)));
+            hashes[0] = TreeHash::leaf(&store.records.get(key(13)).unwrap().unwrap());
             store.hashes.insert(key(13), packed(&hashes)).unwrap();
         })
         .found();
@@ -288,7 +309,7 @@ fn a_log_rewritten_with_the_key_at_hand_is_told_by_a_checkpoint_kept_elsewhere()
     signals[24] = altered(24);
     closed.rewrite(&signals, true);
     fs::remove_dir_all(closed.audit()).unwrap();
-    let log = EmbeddedLog::open(&closed.log()).unwrap();
+    let log = EmbeddedLog::open(&closed.log(), Keys::fixed()).unwrap();
     let mut forged = Checkpoints::open(&closed.audit(), SigningKey::of_log(&[1; 32], 0)).unwrap();
     forged.sign(&*log.audited(0).unwrap()).unwrap();
     drop(log);
@@ -310,7 +331,7 @@ fn checkpoints_of_other_keys_and_damaged_ones_are_doubts() {
     );
     assert!(closed.verify_with(&given(String::new())).doubts[0].contains("a file holds no"));
     let stranger = Signed::read(&closed.audit(), other.public(), &[]).unwrap();
-    let report = verify(&*EmbeddedLog::as_it_lies(&closed.log()).unwrap(), 0, stranger).unwrap();
+    let report = verify(&*EmbeddedLog::as_it_lies(&closed.log(), Keys::fixed()).unwrap(), 0, stranger).unwrap();
     assert!(report.doubts.len() == 4 && report.doubts[3].contains("no checkpoint is kept"), "{report:?}");
     let file = closed.audit().join("checkpoints");
     let good = fs::read_to_string(&file).unwrap();

@@ -8,16 +8,19 @@
 //! The first difference ends the pass. Which side of it was altered, a checkpoint behind it decides: the one whose tree
 //! has the signed root is as it was. Where no checkpoint is behind it, the report says that nothing does decide.
 //!
+//! A record that was withdrawn and is gone is represented by its stored hash, where the ring says that its key is destroyed;
+//! what the hash is worth, the checkpoints say. A record that is missing while its key exists was removed.
+//!
 //! Memory is bounded by the checkpoints (48 bytes each) and the largest record (I9).
 
-use std::{iter::Peekable, path::Path};
+use std::path::Path;
 
-use flowsync_schemas::SignalId;
+use flowsync_schemas::{Signal, SignalId};
 use serde::{Deserialize, Serialize};
 
-use super::{AuditError, Checkpoint, Finding, Notes, PublicKey, Report, Verdict, failed, id_of};
+use super::{AuditError, Checkpoint, Finding, Notes, PublicKey, Report, Verdict, failed};
 use crate::log::{
-    Audited, Entries, LogError,
+    Audited, LogError, Stored, take,
     tree::{Edge, TreeHash},
 };
 
@@ -88,7 +91,8 @@ impl Signed {
 pub fn verify(log: &dyn Audited, partition: u32, signed: Signed) -> Result<Report, AuditError> {
     let Signed { marks, mut doubts } = signed;
     let hashed = log.leaves()? > 0;
-    let mut walk = Walk { log, partition, marks: &marks, passed: 0, agreed: 0, edge: Edge::default() };
+    let mut walk =
+        Walk { log, partition, marks: &marks, passed: 0, agreed: 0, edge: Edge::default(), withdrawn: 0, gone: 0 };
     let finding = walk.run(hashed)?;
     let passed = &marks[..walk.passed];
     if finding.is_none() && walk.edge.size() > 0 {
@@ -118,6 +122,8 @@ pub fn verify(log: &dyn Audited, partition: u32, signed: Signed) -> Result<Repor
         checkpoints: passed.len() as u64,
         checkpoints_given: passed.iter().filter(|mark| mark.given).count() as u64,
         signed: walk.agreed,
+        withdrawn: walk.withdrawn,
+        withdrawn_gone: walk.gone,
         finding,
         doubts,
     })
@@ -133,20 +139,15 @@ struct Walk<'a> {
     agreed: u64,
     /// The tree over the records that are as they were.
     edge: Edge,
-}
-
-/// The entry at an offset, where the next one is it.
-fn take<T>(entries: &mut Peekable<Entries<T>>, offset: u64) -> Result<Option<T>, LogError> {
-    match entries.next_if(|entry| entry.as_ref().map_or(true, |(at, _)| *at == offset)) {
-        Some(Ok((_, entry))) => Ok(Some(entry)),
-        Some(Err(error)) => Err(error),
-        None => Ok(None),
-    }
+    /// Of these, the withdrawn ones, and of those the ones that are gone.
+    withdrawn: u64,
+    gone: u64,
 }
 
 impl Walk<'_> {
     fn run(&mut self, hashed: bool) -> Result<Option<Finding>, AuditError> {
-        let mut records = self.log.records(0).peekable();
+        let log = self.log;
+        let mut records = log.stored(0).peekable();
         let mut hashes = self.log.hashes(0).peekable();
         loop {
             let at = self.edge.size();
@@ -175,10 +176,12 @@ impl Walk<'_> {
                     Ok(None)
                 };
             };
-            let leaf = TreeHash::leaf(&record);
+            let Stored { leaf, record } = record;
             let before = self.edge.clone();
             let done = self.edge.push(leaf);
             if !hashed || kept.as_ref() == Some(&done) {
+                self.withdrawn += u64::from(self.log.is_withdrawn(at));
+                self.gone += u64::from(record.is_none());
                 continue;
             }
             self.edge = before;
@@ -268,15 +271,19 @@ impl Walk<'_> {
     /// Which of both is as the next checkpoint says: the records from `at` on, or the stored leaves.
     fn judge(&self, at: u64) -> Result<Option<Judged>, AuditError> {
         let Some(mark) = self.marks[self.passed..].iter().find(|mark| mark.size > at) else { return Ok(None) };
-        let records = Box::new(self.log.records(at).map(|e| e.map(|(at, record)| (at, Some(TreeHash::leaf(&record))))));
-        let leaves = Box::new(self.log.hashes(at).map(|e| e.map(|(at, kept)| (at, kept.first().copied()))));
+        let records = self.log.stored(at).map(|e| e.map(|(at, stored)| (at, Some(stored.leaf))));
+        let leaves = self.log.hashes(at).map(|e| e.map(|(at, kept)| (at, kept.first().copied())));
         let (records, hashes) = (self.grown(records, mark.size)?, self.grown(leaves, mark.size)?);
         let agrees = |root: Option<TreeHash>| root == Some(mark.root);
         Ok(Some(Judged { size: mark.size, records: agrees(records), hashes: agrees(hashes) }))
     }
 
     /// The root when these leaves come behind those that are as they were; none where they have a gap.
-    fn grown(&self, leaves: Entries<Option<TreeHash>>, size: u64) -> Result<Option<TreeHash>, AuditError> {
+    fn grown(
+        &self,
+        leaves: impl Iterator<Item = Result<(u64, Option<TreeHash>), LogError>>,
+        size: u64,
+    ) -> Result<Option<TreeHash>, AuditError> {
         let mut edge = self.edge.clone();
         for entry in leaves {
             if edge.size() == size {
@@ -313,7 +320,16 @@ impl Walk<'_> {
                 Err(error) if !error.is_corrupt() => return Err(error.into()),
                 _ => break,
             };
-            let Some(id) = id_of(&record) else { break };
+            // Of what was withdrawn, and without keys, nobody can tell.
+            match self.log.key(at) {
+                Ok(Some(_)) => {}
+                Ok(None) => continue,
+                Err(_) => break,
+            }
+            let Some(Signal { id, .. }) = self.log.opened(at, &record) else {
+                evidence += &format!("; what lies at offset {at} does not open with its key");
+                break;
+            };
             let belongs = self.log.offset_of(id)?;
             if belongs != Some(at) {
                 let place = belongs.map_or_else(|| "nowhere".to_owned(), |offset| format!("at offset {offset}"));

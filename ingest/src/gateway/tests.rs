@@ -14,6 +14,7 @@ use crate::{
     appender::AppenderLimits,
     connectors::{Secret, Verified},
     log::{Appended, EmbeddedLog, Log, LogError},
+    seal::Keys,
     serve::ServeLimits,
     vault::Vault,
 };
@@ -115,8 +116,8 @@ impl Server {
     fn start(limits: GatewayLimits) -> Self {
         static CONNECTORS: &[&dyn Connector] = &[&Plain];
         let dir = tempfile::tempdir().unwrap();
-        let log = Arc::new(Failing(EmbeddedLog::open(&dir.path().join("log")).unwrap(), false.into()));
-        let vault = Arc::new(Vault::open(&dir.path().join("vault")).unwrap());
+        let log = Arc::new(Failing(EmbeddedLog::open(&dir.path().join("log"), Keys::fixed()).unwrap(), false.into()));
+        let vault = Arc::new(Vault::open(&dir.path().join("vault"), Keys::fixed()).unwrap());
         let people = Pseudonymizer::new(&[7; 32]);
         let appender = Appender::start(log.clone(), vault.clone(), people.clone(), AppenderLimits::default()).unwrap();
         let secrets = Secrets::from([("plain".to_owned(), Secret::new("s3cret"))]);

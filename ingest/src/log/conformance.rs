@@ -12,7 +12,7 @@ use flowsync_schemas::{Channel, LogPosition, Micros, Signal, SignalId};
 use proptest::{prelude::*, test_runner::TestRunner};
 
 use super::{
-    Appended, Log, record,
+    Appended, Log,
     tree::{Edge, TreeHash},
 };
 
@@ -48,6 +48,7 @@ pub(crate) fn run(open: Open<'_>) {
         ("waiting", waiting),
         ("concurrent appenders", concurrent_appenders),
         ("unknown partition", unknown_partition),
+        ("withdrawals", withdrawals),
         ("random batches against a list", random_batches_against_a_list),
     ];
     for (name, check) in checks {
@@ -87,7 +88,7 @@ fn tree_is_of_the_records(log: &dyn Log) {
             assert_eq!((offset, hashed), (edge.size(), edge.size()));
             assert_eq!(edge.push(TreeHash::leaf(&record)), hashes);
             let signal = log.get(LogPosition { partition, offset }).unwrap().unwrap();
-            assert_eq!(record::decode(&record).unwrap(), signal);
+            assert_eq!(view.opened(offset, &record).unwrap(), signal);
             assert_eq!(view.offset_of(signal.id).unwrap(), Some(offset));
         }
         assert_eq!((edge.size(), view.leaves().unwrap()), (end, end));
@@ -223,6 +224,34 @@ fn unknown_partition(open: Open<'_>, dir: &Path) {
     for error in [log.read(nowhere, 1, 1).unwrap_err(), log.get(nowhere).unwrap_err()] {
         assert!(error.to_string().contains(&format!("no partition {partition}")), "{error}");
     }
+}
+
+fn withdrawals(open: Open<'_>, dir: &Path) {
+    let log = open(dir);
+    let signals: Vec<_> = (0..12).map(|i| signal(i, 50)).collect();
+    log.append(&signals).unwrap();
+    let redacted = Signal { body: b"redacted".to_vec(), ..signals[5].clone() };
+    let done = log.withdraw(vec![(at(5), Some(redacted.clone())), (at(8), None)]).unwrap();
+    assert_eq!((done.replaced, done.removed), (1, 1));
+    drop(log);
+    let log = open(dir);
+    let bare = log.get(at(8)).unwrap().unwrap();
+    assert_eq!(
+        (bare.id, bare.received_at, bare.verified_by.as_str()),
+        (signals[8].id, signals[8].received_at, "withdrawn")
+    );
+    assert!(bare.body.is_empty() && bare.headers.is_empty() && bare.delivery.is_empty());
+    let mut expected = signals.clone();
+    (expected[5], expected[8]) = (redacted, bare);
+    assert!(all(&*log).into_iter().map(|(_, s)| s).eq(expected));
+    assert_eq!(log.withdrawn(0).unwrap(), [5..6, 8..9]);
+    assert!(log.append(&signals).unwrap().iter().all(|a| a.duplicate), "ids stay");
+    assert_eq!(log.withdraw(vec![(at(8), None)]).unwrap().unchanged, 1);
+    assert!(log.withdraw(vec![(at(12), None)]).is_err());
+    let view = log.audited(0).unwrap();
+    let mut edge = Edge::default();
+    view.stored(0).for_each(|entry| drop(edge.push(entry.unwrap().1.leaf)));
+    assert_eq!(view.edge(12).unwrap(), edge, "the tree is that of what was taken in");
 }
 
 fn random_batches_against_a_list(open: Open<'_>, dir: &Path) {

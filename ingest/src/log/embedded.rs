@@ -1,9 +1,10 @@
 //! The embedded log: one partition in a folder of this machine, on fjall (see the decision record 0001).
 //!
 //! ```text
-//! records: offset, big-endian u64   ─► record (log/record.rs)
+//! records: offset, big-endian u64   ─► record, sealed with the key of its offset (log/sealed.rs)
 //! ids:     signal id, big-endian u128 ─► offset
 //! hashes:  offset                     ─► nodes of the Merkle tree that the record completes (log/tree.rs)
+//! replaced: offset                    ─► what stands for a withdrawn record (log/withdraw.rs)
 //! ```
 //!
 //! Invariants: all keyspaces change in one atomic batch that is fsynced before it becomes visible, so nobody reads, and
@@ -16,22 +17,28 @@
 
 use std::{
     collections::HashMap,
+    ops::Range,
     path::Path,
-    sync::{Condvar, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     time::Duration,
 };
 
-use fjall::PersistMode;
+use fjall::{PersistMode, Readable};
 use flowsync_schemas::{LogPosition, Signal, SignalId};
 
 use super::{
-    Appended, Audited, Log, LogError, corrupt,
-    record::{self, RecordError},
+    Appended, Audited, Log, LogError, Withdrawn, corrupt,
+    reader::Reader,
+    sealed,
     store::{Store, failure, packed},
     tail::{self, Mark, cut_torn_append},
+    take,
     tree::{Edge, TreeHash},
 };
-use crate::lock;
+use crate::{
+    lock,
+    seal::{self, Keys, NONCE_BYTES, Purpose},
+};
 
 /// Largest record. Bodies are limited far below by whoever receives them.
 const RECORD_BYTES_MAX: usize = 256 << 20;
@@ -46,43 +53,45 @@ const BUILD_BYTES_MAX: usize = 16 << 20;
 /// See the module.
 pub struct EmbeddedLog {
     free_bytes_min: u64,
-    store: Store,
+    pub(super) store: Store,
     mark: Mark,
     /// Held for a whole append: the right edge of the tree over what is durable.
-    appending: Mutex<Edge>,
+    pub(super) appending: Mutex<Edge>,
+    /// Held for a whole withdrawal.
+    pub(super) withdrawing: Mutex<()>,
     /// Offset of the next signal; set when the signals before it are durable.
-    end: Mutex<u64>,
+    pub(super) end: Mutex<u64>,
     longer: Condvar,
 }
 
 impl EmbeddedLog {
-    /// Opens the log in a folder, or creates it. Recovers from any crash; what was not acknowledged may be gone or not.
+    /// Opens the log in a folder, or creates it; its records are sealed with `keys`. Recovers from any crash; what was not acknowledged may be gone or not.
     /// Where an older build wrote the log, its records are hashed first, once.
     ///
     /// # Errors
     /// Where another process has it open, or its files are damaged.
-    pub fn open(path: &Path) -> Result<Self, LogError> {
-        Self::open_with_reserve(path, FREE_BYTES_MIN)
+    pub fn open(path: &Path, keys: Arc<Keys>) -> Result<Self, LogError> {
+        Self::open_with_reserve(path, keys, FREE_BYTES_MIN)
     }
 
     /// The log in a folder as it lies, for an audit: without the checks and repairs of [`EmbeddedLog::open`].
     ///
     /// # Errors
     /// Where another process has it open, or its files do not fit together.
-    pub fn as_it_lies(path: &Path) -> Result<Box<dyn Audited>, LogError> {
-        Ok(Box::new(Store::open(path)?.view()))
+    pub fn as_it_lies(path: &Path, keys: Arc<Keys>) -> Result<Box<dyn Audited>, LogError> {
+        Ok(Box::new(Store::open(path, keys)?.view()))
     }
 
-    fn open_with_reserve(path: &Path, free_bytes_min: u64) -> Result<Self, LogError> {
+    fn open_with_reserve(path: &Path, keys: Arc<Keys>, free_bytes_min: u64) -> Result<Self, LogError> {
         let io = |source| LogError::Io { path: path.to_owned(), source };
-        let opened = Store::open(path);
+        let opened = Store::open(path, keys.clone());
         let (mark, acknowledged) = Mark::open(path).map_err(io)?;
         let acknowledged = acknowledged.unwrap_or_default();
         let store = match opened {
             Err(error @ LogError::Unrecoverable { .. }) => {
-                let length = cut_torn_append(path, acknowledged).map_err(io)?.ok_or(error)?;
+                let length = cut_torn_append(path, acknowledged, &keys).map_err(io)?.ok_or(error)?;
                 tracing::warn!(length, "an append that was never acknowledged is torn: the journal is cut before it");
-                Store::open(path)?
+                Store::open(path, keys)?
             }
             opened => opened?,
         };
@@ -91,6 +100,7 @@ impl EmbeddedLog {
             store,
             mark,
             appending: Mutex::default(),
+            withdrawing: Mutex::default(),
             end: Mutex::new(0),
             longer: Condvar::new(),
         };
@@ -104,6 +114,11 @@ impl EmbeddedLog {
             );
             return Err(corrupt(end, detail));
         }
+        if end < log.store.keys.destroyed_end(Purpose::Records) {
+            let detail = "the log ends here, and keys of later records are destroyed: it is older than its keys";
+            return Err(corrupt(end, detail));
+        }
+        log.finish_withdrawal()?;
         log.mark.set(end).map_err(io)?;
         *lock(&log.end) = end;
         *lock(&log.appending) = edge;
@@ -113,18 +128,28 @@ impl EmbeddedLog {
     /// The end of the log. Paired assertions on the batches' atomicity: the newest record's id leads back to it, and its
     /// hash is that of its bytes.
     fn check_newest(&self) -> Result<u64, LogError> {
-        let Some(last) = self.store.records.last_key_value() else { return Ok(0) };
-        let (key, value) = last.into_inner().map_err(|e| self.failed_at(0, e))?;
-        let offset = self.store.offset(&key)?;
-        let signal = decoded(offset, &value)?;
+        let view = self.store.view();
+        let mut end = match self.store.records.last_key_value() {
+            Some(last) => self.store.offset(&last.key().map_err(|e| self.failed_at(0, e))?)? + 1,
+            None => 0,
+        };
+        // Withdrawn records leave their hashes.
+        let (hashed, destroyed) = (view.leaves()?, self.store.keys.destroyed(Purpose::Records));
+        if destroyed.iter().any(|range| range.start <= end && hashed <= range.end) {
+            end = end.max(hashed);
+        }
+        let Some(offset) = end.checked_sub(1) else { return Ok(0) };
+        let record = view.record(offset)?;
+        let replaced = self.store.replaced.get(offset.to_be_bytes()).map_err(|e| self.failed_at(offset, e))?;
+        let signal = Reader::of(&self.store).signal(offset, record.as_deref(), replaced.as_deref())?;
         if self.offset_of(signal.id)? != Some(offset) {
             return Err(corrupt(offset, "the newest record and the index of ids do not agree"));
         }
-        let hashes = self.store.view().hashes_at(offset)?;
-        if hashes.is_some_and(|kept| kept.first() != Some(&TreeHash::leaf(&value))) {
+        let hashes = view.hashes_at(offset)?;
+        if record.zip(hashes).is_some_and(|(record, kept)| kept.first() != Some(&TreeHash::leaf(&record))) {
             return Err(corrupt(offset, "the newest record and its hash do not agree"));
         }
-        Ok(offset + 1)
+        Ok(end)
     }
 
     /// The tree over the `end` records of the log. Records without hashes are those of an older build, which kept none:
@@ -159,9 +184,14 @@ impl EmbeddedLog {
         Ok(edge)
     }
 
-    fn offset_of(&self, id: SignalId) -> Result<Option<u64>, LogError> {
+    pub(super) fn offset_of(&self, id: SignalId) -> Result<Option<u64>, LogError> {
         let found = self.store.ids.get(id.0.to_be_bytes()).map_err(|e| failure(&self.store.path, None, e))?;
         found.map(|bytes| self.store.offset(&bytes)).transpose()
+    }
+
+    /// A nonce for what is sealed next.
+    pub(super) fn nonce(&self) -> Result<[u8; NONCE_BYTES], LogError> {
+        Ok(seal::nonce().map_err(seal::no_randomness)?)
     }
 
     fn failed_at(&self, offset: u64, error: fjall::Error) -> LogError {
@@ -169,7 +199,7 @@ impl EmbeddedLog {
     }
 
     /// Refuses `bytes` more where they would use up the reserve.
-    fn check_space(&self, bytes: usize) -> Result<(), LogError> {
+    pub(super) fn check_space(&self, bytes: usize) -> Result<(), LogError> {
         let disk = rustix::fs::statvfs(&self.store.path)
             .map_err(|e| LogError::Io { path: self.store.path.clone(), source: e.into() })?;
         let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
@@ -180,7 +210,7 @@ impl EmbeddedLog {
         Ok(())
     }
 
-    fn check_partition(partition: u32) -> Result<(), LogError> {
+    pub(super) fn check_partition(partition: u32) -> Result<(), LogError> {
         if partition == 0 { Ok(()) } else { Err(LogError::Partition { partition, partitions: 1 }) }
     }
 }
@@ -192,6 +222,7 @@ impl Log for EmbeddedLog {
         let mut bytes = 0;
         let mut fresh: HashMap<SignalId, u64> = HashMap::new();
         let mut out = Vec::with_capacity(signals.len());
+        let mut walk = self.store.keys.walk(Purpose::Records);
         // Visible only once it is durable: the fsync is part of the commit.
         let mut batch = self.store.database.batch().durability(Some(PersistMode::SyncAll));
         for signal in signals {
@@ -201,7 +232,7 @@ impl Log for EmbeddedLog {
             };
             let offset = known.unwrap_or(grown.size());
             if known.is_none() {
-                let record = record::encode(signal);
+                let record = sealed::seal(signal, offset, &walk.key(offset)?, self.nonce()?);
                 if record.len() > RECORD_BYTES_MAX {
                     let (signal, bytes) = (signal.id, record.len());
                     return Err(LogError::TooLarge { signal, bytes, bytes_max: RECORD_BYTES_MAX });
@@ -237,35 +268,41 @@ impl Log for EmbeddedLog {
         Self::check_partition(from.partition)?;
         let end = *lock(&self.end);
         let mut out = Vec::new();
-        let (mut offset, mut bytes) = (from.offset, 0usize);
-        let mut records = self.store.records.range(from.offset.to_be_bytes()..end.max(from.offset).to_be_bytes());
-        while out.len() < records_max && offset < end {
-            let (key, value) = match records.next() {
-                Some(found) => found.into_inner().map_err(|e| self.failed_at(offset, e))?,
-                None => return Err(corrupt(offset, format!("the record is missing, the log ends at {end}"))),
+        let range = from.offset.to_be_bytes()..end.max(from.offset).to_be_bytes();
+        // Both as of one moment: a record is there, or what stands for it is.
+        let snapshot = self.store.database.snapshot();
+        let entries = |keyspace| self.store.entries(snapshot.range(keyspace, range.clone()), from.offset).peekable();
+        let (mut records, mut replaced) = (entries(&self.store.records), entries(&self.store.replaced));
+        let mut reader = Reader::of(&self.store);
+        let mut bytes = 0usize;
+        for offset in (from.offset..end).take(records_max) {
+            let (record, stands) = (take(&mut records, offset)?, take(&mut replaced, offset)?);
+            let Some(stored) = stands.as_ref().or(record.as_ref()) else {
+                let there = match records.peek() {
+                    Some(Ok((next, _))) => format!("the next one is {next}"),
+                    _ => format!("the log ends at {end}"),
+                };
+                return Err(corrupt(offset, format!("the record is missing, {there}")));
             };
-            let found = self.store.offset(&key)?;
-            if found != offset {
-                return Err(corrupt(offset, format!("the record is missing, the next one is {found}")));
-            }
-            bytes = bytes.saturating_add(value.len());
+            bytes = bytes.saturating_add(stored.len());
             if !out.is_empty() && bytes > bytes_max {
                 break;
             }
-            out.push((LogPosition { partition: 0, offset }, decoded(offset, &value)?));
-            offset += 1;
+            let signal = reader.signal(offset, record.as_deref(), stands.as_deref())?;
+            out.push((LogPosition { partition: 0, offset }, signal));
         }
         Ok(out)
     }
 
     fn get(&self, at: LogPosition) -> Result<Option<Signal>, LogError> {
         Self::check_partition(at.partition)?;
-        let found = self.store.records.get(at.offset.to_be_bytes()).map_err(|e| self.failed_at(at.offset, e))?;
-        match found {
-            Some(value) => decoded(at.offset, &value).map(Some),
-            None if at.offset < *lock(&self.end) => Err(corrupt(at.offset, "the record is missing")),
-            None => Ok(None),
+        if at.offset >= *lock(&self.end) {
+            return Ok(None);
         }
+        let snapshot = self.store.database.snapshot();
+        let read = |keyspace| snapshot.get(keyspace, at.offset.to_be_bytes()).map_err(|e| self.failed_at(at.offset, e));
+        let (record, replaced) = (read(&self.store.records)?, read(&self.store.replaced)?);
+        Reader::of(&self.store).signal(at.offset, record.as_deref(), replaced.as_deref()).map(Some)
     }
 
     fn ends(&self) -> Result<Vec<u64>, LogError> {
@@ -281,150 +318,25 @@ impl Log for EmbeddedLog {
         *end > seen
     }
 
+    fn withdraw(&self, at: Vec<(LogPosition, Option<Signal>)>) -> Result<Withdrawn, LogError> {
+        self.withdraw_all(at)
+    }
+
+    fn withdrawn(&self, partition: u32) -> Result<Vec<Range<u64>>, LogError> {
+        Self::check_partition(partition)?;
+        Ok(self.store.keys.destroyed(Purpose::Records))
+    }
+
     fn audited(&self, partition: u32) -> Option<Box<dyn Audited>> {
         Self::check_partition(partition).ok()?;
         Some(Box::new(self.store.view()))
     }
 }
 
-fn decoded(offset: u64, bytes: &[u8]) -> Result<Signal, LogError> {
-    record::decode(bytes).map_err(|e| match e {
-        RecordError::Newer(found) => {
-            LogError::Newer { at: LogPosition { partition: 0, offset }, found, known: record::FORMAT }
-        }
-        RecordError::Damaged(detail) => corrupt(offset, detail),
-    })
-}
-
 /// A failed commit: what of it is on the disk is unknown, and the store takes nothing more.
-fn halted(path: &Path, error: fjall::Error) -> LogError {
+pub(super) fn halted(path: &Path, error: fjall::Error) -> LogError {
     LogError::Halted { path: path.to_owned(), detail: error.to_string() }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use std::path::PathBuf;
-
-    use super::*;
-    use crate::log::conformance::{self, signal};
-
-    #[test]
-    fn conforms() {
-        conformance::run(&|dir| Box::new(EmbeddedLog::open(dir).unwrap()));
-    }
-
-    #[test]
-    fn a_full_disk_is_an_error_and_the_log_goes_on_when_there_is_space_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut log = EmbeddedLog::open(dir.path()).unwrap();
-        log.append(&[signal(0, 10)]).unwrap();
-        log.free_bytes_min = u64::MAX;
-        let error = log.append(&[signal(1, 10)]).unwrap_err();
-        assert!(error.is_full() && error.is_retryable() && !error.is_corrupt(), "{error}");
-        assert!(error.to_string().contains("free space"), "{error}");
-        assert!(log.append(&[signal(0, 10)]).unwrap()[0].duplicate, "what is there can still be acknowledged");
-        log.free_bytes_min = 0;
-        assert_eq!(log.append(&[signal(1, 10)]).unwrap()[0].position.offset, 1);
-    }
-
-    #[test]
-    fn a_second_process_is_told() {
-        let dir = tempfile::tempdir().unwrap();
-        let _log = EmbeddedLog::open(dir.path()).unwrap();
-        let error = EmbeddedLog::open(dir.path()).err().unwrap();
-        assert!(matches!(error, LogError::Locked { .. }), "{error}");
-    }
-
-    fn root(log: &EmbeddedLog) -> TreeHash {
-        let view = log.audited(0).unwrap();
-        view.edge(view.leaves().unwrap()).unwrap().root()
-    }
-
-    #[test]
-    fn a_log_of_an_older_build_is_hashed_when_it_is_opened() {
-        let dir = tempfile::tempdir().unwrap();
-        let log = EmbeddedLog::open(dir.path()).unwrap();
-        let count = BUILD_RECORDS_MAX as u64 * 2 + 3;
-        log.append(&(0..count).map(|i| signal(i, 20)).collect::<Vec<_>>()).unwrap();
-        let whole = root(&log);
-        // As it was before there were hashes.
-        log.store.database.delete_keyspace(log.store.hashes.clone()).unwrap();
-        drop(log);
-        assert_eq!(EmbeddedLog::as_it_lies(dir.path()).unwrap().leaves().unwrap(), 0);
-        let log = EmbeddedLog::open(dir.path()).unwrap();
-        assert_eq!(root(&log), whole);
-        // As after a crash in the middle of it, and as after an older build that appended to a newer one's log.
-        for offset in BUILD_RECORDS_MAX as u64..count {
-            log.store.hashes.remove(offset.to_be_bytes()).unwrap();
-        }
-        drop(log);
-        let log = EmbeddedLog::open(dir.path()).unwrap();
-        assert_eq!(root(&log), whole);
-        log.append(&[signal(count, 20)]).unwrap();
-        assert_eq!(log.audited(0).unwrap().leaves().unwrap(), count + 1);
-    }
-
-    #[test]
-    fn records_that_do_not_fit_their_hashes_are_no_log_to_append_to() {
-        let dir = tempfile::tempdir().unwrap();
-        let log = EmbeddedLog::open(dir.path()).unwrap();
-        log.append(&(0..5).map(|i| signal(i, 20)).collect::<Vec<_>>()).unwrap();
-        log.store.records.insert(4u64.to_be_bytes(), record::encode(&signal(4, 21))).unwrap();
-        drop(log);
-        let error = EmbeddedLog::open(dir.path()).err().unwrap();
-        assert!(error.is_corrupt() && error.at().is_some_and(|at| at.offset == 4), "{error}");
-        Store::open(dir.path()).unwrap().records.remove(4u64.to_be_bytes()).unwrap();
-        let error = EmbeddedLog::open(dir.path()).err().unwrap();
-        assert!(error.to_string().contains("offset 4") && error.to_string().contains("5 records"), "{error}");
-    }
-
-    /// Writes some records into table files, so that they are read from there.
-    fn on_disk(dir: &Path) -> Vec<Signal> {
-        let log = EmbeddedLog::open(dir).unwrap();
-        let signals: Vec<_> = (0..200).map(|i| signal(i, 300)).collect();
-        log.append(&signals).unwrap();
-        log.store.records.rotate_memtable_and_wait().unwrap();
-        log.store.ids.rotate_memtable_and_wait().unwrap();
-        signals
-    }
-
-    fn tables(dir: &Path, out: &mut Vec<PathBuf>) {
-        for entry in std::fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                tables(&path, out);
-            } else if path.parent().unwrap().ends_with("tables") {
-                out.push(path);
-            }
-        }
-    }
-
-    #[test]
-    fn a_flipped_bit_is_an_error_at_its_offset_or_harmless_never_another_signal() {
-        let dir = tempfile::tempdir().unwrap();
-        let signals = on_disk(dir.path());
-        let mut files = vec![];
-        tables(dir.path(), &mut files);
-        let file = files.iter().max_by_key(|f| f.metadata().unwrap().len()).unwrap();
-        let good = std::fs::read(file).unwrap();
-        let mut damaged = 0;
-        for at in (0..good.len()).step_by(good.len() / 40) {
-            let mut bad = good.clone();
-            bad[at] ^= 0x10;
-            std::fs::write(file, &bad).unwrap();
-            let read =
-                EmbeddedLog::open(dir.path()).and_then(|log| log.read(LogPosition::default(), usize::MAX, usize::MAX));
-            match read {
-                Ok(read) => assert!(read.into_iter().map(|(_, s)| s).eq(signals.iter().cloned()), "byte {at}"),
-                Err(error) => {
-                    assert!(error.is_corrupt() && !error.is_retryable(), "byte {at}: {error}");
-                    assert!(error.to_string().contains("backup"), "{error}");
-                    damaged += 1;
-                }
-            }
-        }
-        assert!(damaged > 20, "only {damaged} of 40 flips were noticed");
-    }
-}
+mod tests;

@@ -6,6 +6,8 @@
 //! - Offsets of a partition start at 0 and have no gaps; a position never changes its signal.
 //! - **I9** reads are bounded by records and bytes, and always make progress.
 //! - **I10** damage is an error that names partition and offset, never a panic and never a wrong signal.
+//! - A signal that was withdrawn reads as what stands for it, at its position and under its id, whatever crashes; what it
+//!   said can be read by nobody.
 //! - A log that can be audited keeps a Merkle tree over its records, which is that of the records at every moment.
 //!
 //! A transport knows nothing of connectors or facts: it keeps bytes.
@@ -14,21 +16,30 @@ mod audited;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod embedded;
+mod reader;
 #[cfg(not(fuzzing))]
 pub(crate) mod record;
 #[cfg(fuzzing)]
 pub mod record;
+pub(crate) mod sealed;
 #[cfg(test)]
 mod simulation;
 pub(crate) mod store;
 mod tail;
 pub mod tree;
+mod withdraw;
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, ops::Range, path::PathBuf, time::Duration};
 
 pub use audited::{Audited, Entries};
+pub(crate) use audited::{Stored, take};
 pub use embedded::EmbeddedLog;
 use flowsync_schemas::{LogPosition, Signal};
+pub use withdraw::Withdrawn;
+#[cfg(test)]
+pub(crate) use withdraw::tests as withdraw_tests;
+
+use crate::seal::SealError;
 
 /// Where a signal is, and whether it was there before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +85,29 @@ pub trait Log: Send + Sync {
 
     /// Waits until some partition is longer than `ends` says: true as soon as one is, false after `timeout`.
     fn wait(&self, ends: &[u64], timeout: Duration) -> bool;
+
+    /// Withdraws signals: each reads from now on as the signal beside it, which has the same id, or where there is none as its
+    /// bare envelope (id, source, times and channel; verified by `withdrawn`). Nobody can read it any more, with whatever copy of
+    /// the log. Durable when it returns. Again, it does nothing.
+    ///
+    /// # Errors
+    /// Where one is not there or another signal is to stand for it: then nothing, or whole batches before it, are withdrawn.
+    /// After any other failure a batch that had begun is finished by the next withdrawal, or when the log is opened.
+    fn withdraw(&self, at: Vec<(LogPosition, Option<Signal>)>) -> Result<Withdrawn, LogError> {
+        match at.first() {
+            Some((at, _)) => Err(LogError::Withdrawal { at: *at, detail: "this log withdraws nothing".into() }),
+            None => Ok(Withdrawn::default()),
+        }
+    }
+
+    /// The offsets of a partition that are withdrawn, in order.
+    ///
+    /// # Errors
+    /// Where the partition does not exist.
+    fn withdrawn(&self, partition: u32) -> Result<Vec<Range<u64>>, LogError> {
+        let _ = partition;
+        Ok(Vec::new())
+    }
 
     /// A partition as it lies now, for an audit; none where the transport keeps no hashes.
     fn audited(&self, partition: u32) -> Option<Box<dyn Audited>> {
@@ -150,6 +184,14 @@ pub enum LogError {
         /// The limit.
         bytes_max: usize,
     },
+    /// A signal that cannot be withdrawn as it was asked for.
+    #[error("partition {} offset {} cannot be withdrawn: {detail}", at.partition, at.offset)]
+    Withdrawal {
+        /// Its place.
+        at: LogPosition,
+        /// Why.
+        detail: String,
+    },
     /// A partition that the log does not have.
     #[error("the log has {partitions} partitions and no partition {partition}")]
     Partition {
@@ -166,6 +208,9 @@ pub enum LogError {
         /// What failed.
         detail: String,
     },
+    /// A key cannot be had: a record that nobody can seal is not taken in.
+    #[error("the log's keys: {0}")]
+    Keys(#[from] SealError),
     /// Any other failure of the file system.
     #[error("the log in {path}: {source}")]
     Io {
@@ -179,7 +224,10 @@ pub enum LogError {
 impl LogError {
     /// Whether the same call can succeed later in the same process.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, LogError::Full { .. } | LogError::Locked { .. })
+        match self {
+            LogError::Keys(error) => error.is_retryable(),
+            _ => matches!(self, LogError::Full { .. } | LogError::Locked { .. }),
+        }
     }
 
     /// Whether space ran out.
@@ -195,7 +243,7 @@ impl LogError {
     /// The record that an error is about, where it is about one.
     pub fn at(&self) -> Option<LogPosition> {
         match self {
-            LogError::Corrupt { at, .. } | LogError::Newer { at, .. } => Some(*at),
+            LogError::Corrupt { at, .. } | LogError::Newer { at, .. } | LogError::Withdrawal { at, .. } => Some(*at),
             _ => None,
         }
     }

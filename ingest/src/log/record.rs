@@ -1,4 +1,5 @@
-//! A signal as bytes: one format byte, the envelope in postcard, then the raw body up to the end.
+//! A signal as bytes: one format byte, the envelope in postcard, then the raw body up to the end. That is format 1; format 2
+//! is the same, sealed (log/sealed.rs).
 //!
 //! Invariants: an old record stays readable by every newer build (the kept sample holds that); what a record looks like
 //! does not follow from how `Signal` is declared, so a change there cannot change the format unseen; decoding any bytes
@@ -10,7 +11,13 @@ use serde::{Deserialize, Serialize};
 
 /// The format that this build writes, and the newest that it reads. A change of [`Envelope`] takes a new number, a new
 /// struct, and a new sample.
-pub const FORMAT: u8 = 1;
+pub const FORMAT: u8 = SEALED;
+
+/// As older builds wrote it, and as it is sealed.
+const PLAIN: u8 = 1;
+
+/// Format 1, sealed with a key of its own.
+pub(super) const SEALED: u8 = 2;
 
 /// Format 1. Field order is the format.
 #[derive(Serialize, Deserialize)]
@@ -32,12 +39,20 @@ struct Envelope<'a> {
 pub enum RecordError {
     /// A newer build wrote it.
     Newer(u8),
+    /// It is sealed, and was to be read without a key.
+    Sealed,
     /// It is damaged.
     Damaged(String),
 }
 
-/// The record of a signal.
+/// A signal in format 1, as older builds kept it.
+#[cfg(any(test, fuzzing))]
 pub fn encode(signal: &Signal) -> Vec<u8> {
+    encode_to(Vec::with_capacity(192 + signal.body.len()), signal)
+}
+
+/// A signal in format 1, behind what is in `out`.
+pub(super) fn encode_to(mut out: Vec<u8>, signal: &Signal) -> Vec<u8> {
     let envelope = Envelope {
         id: signal.id.0.to_be_bytes(),
         source: &signal.source,
@@ -48,23 +63,24 @@ pub fn encode(signal: &Signal) -> Vec<u8> {
         verified_by: &signal.verified_by,
         headers: signal.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect(),
     };
-    let mut out = Vec::with_capacity(192 + signal.body.len());
-    out.push(FORMAT);
+    out.push(PLAIN);
     #[allow(clippy::expect_used)] // Strings, integers and a list of known length: postcard refuses none, a Vec grows.
     let mut out = postcard::to_extend(&envelope, out).expect("an envelope can be encoded");
     out.extend_from_slice(&signal.body);
     out
 }
 
-/// The signal of a record.
+/// The signal of a record of format 1.
 pub fn decode(bytes: &[u8]) -> Result<Signal, RecordError> {
     let damaged = |what: String| RecordError::Damaged(what);
     let (&format, rest) = bytes.split_first().ok_or_else(|| damaged("an empty record".into()))?;
     if format > FORMAT {
         return Err(RecordError::Newer(format));
     }
-    if format == 0 {
-        return Err(damaged("record format 0 does not exist".into()));
+    match format {
+        0 => return Err(damaged("record format 0 does not exist".into())),
+        SEALED => return Err(RecordError::Sealed),
+        _ => {}
     }
     let (envelope, body) = postcard::take_from_bytes::<Envelope<'_>>(rest)
         .map_err(|e| damaged(format!("the envelope ends badly: {e}")))?;
@@ -133,6 +149,8 @@ mod tests {
         let mut record = encode(&sample()[0]);
         record[0] = FORMAT + 1;
         assert_eq!(decode(&record), Err(RecordError::Newer(FORMAT + 1)));
+        record[0] = SEALED;
+        assert_eq!(decode(&record), Err(RecordError::Sealed));
         record[0] = 0;
         assert!(matches!(decode(&record), Err(RecordError::Damaged(_))));
         assert!(matches!(decode(&[]), Err(RecordError::Damaged(_))));

@@ -1,8 +1,8 @@
 //! Lives of the embedded log, by seed: it is killed, and power is lost while an append is under way, so that any of the
-//! sectors of that append may have reached the disk, and any not.
+//! sectors of that append may have reached the disk, and any not; or while signals are being withdrawn, at any step of that.
 //!
-//! After each life: what was acknowledged is there, at its place, as it was (I1); the append under way is there as a whole or
-//! not at all, and comes once when it is sent again (I2). A failure prints its seed: `FLOWSYNC_SEED=n cargo test -p
+//! After each life: what was acknowledged is there, at its place, as it was or as what stands for it (I1); the append or
+//! withdrawal under way is there as a whole or not at all, and comes once when it is sent again (I2). A failure prints its seed: `FLOWSYNC_SEED=n cargo test -p
 //! flowsync-ingest log::simulation` repeats it, `FLOWSYNC_SEEDS=100000` tries more.
 
 #![allow(clippy::unwrap_used)]
@@ -12,6 +12,7 @@ use std::{
     fs::{self, File},
     io::{Read, Seek},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use fastrand::Rng;
@@ -19,7 +20,8 @@ use flowsync_schemas::{LogPosition, Signal};
 use rustix::fs::SeekFrom;
 use tempfile::TempDir;
 
-use super::{EmbeddedLog, Log, conformance::signal};
+use super::{EmbeddedLog, Log, LogError, conformance::signal, withdraw::envelope_of};
+use crate::seal::{Keys, Source};
 
 /// Bytes that a disk writes as one.
 const SECTOR: usize = 512;
@@ -85,14 +87,67 @@ fn torn(before: &Image, after: &Image, rng: &mut Rng) -> Image {
     out
 }
 
+/// The log of a folder, with its keys beside it.
+fn open(dir: &Path) -> Result<EmbeddedLog, LogError> {
+    fs::create_dir_all(dir.join("keys")).unwrap();
+    EmbeddedLog::open(&dir.join("log"), Arc::new(Keys::open(&dir.join("keys"), Source::Own, true)?))
+}
+
+/// What is asked to be withdrawn.
+type Asked = Vec<(LogPosition, Option<Signal>)>;
+
+/// Some signals, to be replaced or to go.
+fn withdrawal(rng: &mut Rng, all: &[Signal]) -> Asked {
+    let some = (0..rng.usize(1..4)).map(|_| {
+        let offset = rng.usize(0..all.len());
+        let redacted = Signal { body: vec![b'x'; rng.usize(0..200)], headers: vec![], ..all[offset].clone() };
+        (LogPosition { partition: 0, offset: offset as u64 }, rng.bool().then_some(redacted))
+    });
+    some.collect()
+}
+
+fn withdraw(all: &mut [Signal], asked: &Asked) {
+    let mut last: BTreeMap<u64, &Option<Signal>> = BTreeMap::new();
+    last.extend(asked.iter().map(|(at, with)| (at.offset, with)));
+    for (offset, with) in last {
+        let signal = &mut all[offset as usize];
+        *signal = with.clone().unwrap_or_else(|| envelope_of(signal));
+    }
+}
+
+/// What is on the disk when a withdrawal stops: in the middle of its first or last batch, or between two steps.
+fn stopped(log: &EmbeddedLog, asked: Asked, dir: &Path, before: &Image, rng: &mut Rng) -> Result<Image, LogError> {
+    let (under_way, _) = log.withdrawal_begins(&mut log.wanted(asked)?)?;
+    let begun = image(dir);
+    match rng.u8(0..5) {
+        0 => return Ok(torn(before, &begun, rng)),
+        1 => return Ok(begun),
+        _ => log.destroy_keys(&under_way)?,
+    }
+    let destroyed = image(dir);
+    log.remove_records(&under_way)?;
+    Ok(match rng.u8(0..3) {
+        0 => destroyed,
+        1 => torn(&destroyed, &image(dir), rng),
+        _ => image(dir),
+    })
+}
+
+/// What was under way when a life ended.
+enum UnderWay {
+    Nothing,
+    Append(Vec<Signal>),
+    Withdrawal(Asked),
+}
+
 /// One simulation. `forgetful`: what was acknowledged last was not flushed, as if the log did not.
-fn simulate(seed: u64, forgetful: bool) -> Result<(u64, u64), String> {
+fn simulate(seed: u64, forgetful: bool) -> Result<[u64; 3], String> {
     let mut rng = Rng::with_seed(seed);
     let mut dir = TempDir::new().unwrap();
     let (mut acknowledged, mut next): (Vec<Signal>, u64) = (Vec::new(), 0);
-    let (mut torn_appends, mut flips) = (0, 0);
+    let (mut torn_appends, mut withdrawals, mut flips) = (0, 0, 0);
     for _ in 0..LIVES {
-        let log = EmbeddedLog::open(dir.path()).map_err(|e| e.to_string())?;
+        let log = open(dir.path()).map_err(|e| e.to_string())?;
         check(&log, &acknowledged)?;
         let mut durable = image(dir.path());
         for _ in 0..rng.usize(1..4) {
@@ -100,18 +155,32 @@ fn simulate(seed: u64, forgetful: bool) -> Result<(u64, u64), String> {
             log.append(&batch).map_err(|e| e.to_string())?;
             durable = if forgetful { durable } else { image(dir.path()) };
             take(&mut acknowledged, &batch);
+            if rng.u8(0..4) == 0 {
+                let asked = withdrawal(&mut rng, &acknowledged);
+                log.withdraw_batches(asked.clone()).map_err(|e| e.to_string())?;
+                durable = if forgetful { durable } else { image(dir.path()) };
+                withdraw(&mut acknowledged, &asked);
+            }
         }
         // The process ends here, or power is lost in the next append; what it would do when it is dropped does not count.
-        let under_way = rng.bool().then(|| batch(&mut rng, &mut next, &acknowledged));
+        let under_way = match rng.u8(0..4) {
+            0 | 1 => UnderWay::Append(batch(&mut rng, &mut next, &acknowledged)),
+            2 => UnderWay::Withdrawal(withdrawal(&mut rng, &acknowledged)),
+            _ => UnderWay::Nothing,
+        };
         let left = match &under_way {
-            Some(batch) => {
+            UnderWay::Append(batch) => {
                 log.append(batch).map_err(|e| e.to_string())?;
                 torn_appends += 1;
                 torn(&durable, &image(dir.path()), &mut rng)
             }
-            None => durable,
+            UnderWay::Withdrawal(asked) => {
+                withdrawals += 1;
+                stopped(&log, asked.clone(), dir.path(), &durable, &mut rng).map_err(|e| e.to_string())?
+            }
+            UnderWay::Nothing => durable,
         };
-        if under_way.is_none() && rng.u8(0..6) == 0 {
+        if matches!(under_way, UnderWay::Nothing) && rng.bool() {
             flips += 1;
             a_flipped_bit_is_noticed(left.clone(), &acknowledged, &mut rng)?;
         }
@@ -119,18 +188,25 @@ fn simulate(seed: u64, forgetful: bool) -> Result<(u64, u64), String> {
         write(&left, next_dir.path());
         drop(log);
         dir = next_dir;
-        if let Some(batch) = under_way {
-            let log = EmbeddedLog::open(dir.path()).map_err(|e| e.to_string())?;
-            let mut whole = acknowledged.clone();
-            take(&mut whole, &batch);
-            check(&log, &acknowledged).or_else(|_| check(&log, &whole))?;
-            log.append(&batch).map_err(|e| e.to_string())?;
-            check(&log, &whole)?;
-            acknowledged = whole;
+        let mut whole = acknowledged.clone();
+        match &under_way {
+            UnderWay::Append(batch) => take(&mut whole, batch),
+            UnderWay::Withdrawal(asked) => withdraw(&mut whole, asked),
+            UnderWay::Nothing => continue,
         }
+        let log = open(dir.path()).map_err(|e| e.to_string())?;
+        check(&log, &acknowledged).or_else(|_| check(&log, &whole))?;
+        match under_way {
+            UnderWay::Append(batch) => log.append(&batch).map(drop),
+            UnderWay::Withdrawal(asked) => log.withdraw_batches(asked).map(drop),
+            UnderWay::Nothing => Ok(()),
+        }
+        .map_err(|e| e.to_string())?;
+        check(&log, &whole)?;
+        acknowledged = whole;
     }
-    let log = EmbeddedLog::open(dir.path()).map_err(|e| e.to_string())?;
-    check(&log, &acknowledged).map(|()| (torn_appends, flips))
+    let log = open(dir.path()).map_err(|e| e.to_string())?;
+    check(&log, &acknowledged).map(|()| [torn_appends, withdrawals, flips])
 }
 
 /// Of a journal with a flipped bit everything is read as it was, or it is called damaged.
@@ -142,7 +218,9 @@ fn a_flipped_bit_is_noticed(mut left: Image, acknowledged: &[Signal], rng: &mut 
     bytes[at] ^= 1 << rng.u8(0..8);
     let dir = TempDir::new().unwrap();
     write(&left, dir.path());
-    match EmbeddedLog::open(dir.path()) {
+    match open(dir.path()) {
+        // A withdrawal that is forgotten leaves records without keys: that is told when they are read.
+        Ok(log) if log.read(LogPosition::default(), usize::MAX, usize::MAX).is_err_and(|e| e.is_corrupt()) => Ok(()),
         Ok(log) => check(&log, acknowledged).map_err(|e| format!("byte {at} of the journal: {e}")),
         Err(error) if error.is_corrupt() => Ok(()),
         Err(error) => Err(format!("byte {at} of the journal: {error}")),
@@ -188,16 +266,14 @@ fn nothing_acknowledged_is_lost_and_nothing_is_there_in_part() {
         Some(seed) => (seed, 1),
         None => (0, setting("FLOWSYNC_SEEDS").unwrap_or(100)),
     };
-    let (mut torn_appends, mut flips) = (0, 0);
+    let mut all = [0; 3];
     for seed in first..first + count {
         let seen = simulate(seed, false).unwrap_or_else(|e| panic!("FLOWSYNC_SEED={seed}: {e}"));
-        (torn_appends, flips) = (torn_appends + seen.0, flips + seen.1);
+        all.iter_mut().zip(seen).for_each(|(all, seen)| *all += seen);
     }
-    println!("{count} seeds, {torn_appends} torn appends, {flips} flipped bits");
-    assert!(
-        count < 50 || torn_appends > count && 5 * flips > count,
-        "{torn_appends} torn appends, {flips} flipped bits"
-    );
+    let [torn_appends, withdrawals, flips] = all;
+    println!("{count} seeds, {torn_appends} torn appends, {withdrawals} stopped withdrawals, {flips} flipped bits");
+    assert!(count < 50 || torn_appends > count && 2 * withdrawals > count && 5 * flips > count, "{all:?}");
 }
 
 #[test]

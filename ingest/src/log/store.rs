@@ -1,13 +1,16 @@
-//! The files beneath the embedded log: three keyspaces of one fjall database, and a view of them at one moment.
+//! The files beneath the embedded log: four keyspaces of one fjall database, and a view of them at one moment.
 //!
 //! What the keys and values are, and what keeps them together, is told in `log/embedded.rs`.
 
 use std::{
     io, panic,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use fjall::{Database, Iter, Keyspace, KeyspaceCreateOptions, Readable, Snapshot, config::CompressionPolicy};
+use fjall::{
+    Database, Iter, Keyspace, KeyspaceCreateOptions, Readable, Snapshot, UserValue, config::CompressionPolicy,
+};
 use flowsync_schemas::SignalId;
 
 use super::{
@@ -16,20 +19,23 @@ use super::{
     corrupt,
     tree::{HASH_BYTES, TreeHash},
 };
+use crate::seal::{Keys, Purpose, Secret};
 
 /// See the module.
 #[derive(Clone)]
 pub(crate) struct Store {
     pub(crate) path: PathBuf,
+    pub(crate) keys: Arc<Keys>,
     pub(crate) database: Database,
     pub(crate) records: Keyspace,
     pub(crate) ids: Keyspace,
     pub(crate) hashes: Keyspace,
+    pub(crate) replaced: Keyspace,
 }
 
 impl Store {
     /// Opens the keyspaces, or creates what is missing of them.
-    pub(crate) fn open(path: &Path) -> Result<Self, LogError> {
+    pub(crate) fn open(path: &Path, keys: Arc<Keys>) -> Result<Self, LogError> {
         let failed = |e| failure(path, None, e);
         // fjall 3.1 panics on some damage of its journal. Nothing of it is used after that.
         let opened = panic::catch_unwind(|| Database::builder(path).open());
@@ -37,16 +43,34 @@ impl Store {
             |_| LogError::Unrecoverable { path: path.to_owned(), detail: "a journal cannot be read".into() };
         let database = opened.map_err(unreadable)?.map_err(failed)?;
         let keyspace = |name| database.keyspace(name, KeyspaceCreateOptions::default).map_err(failed);
-        let (records, ids) = (keyspace("records")?, keyspace("ids")?);
-        // Hashes do not become smaller.
+        // Hashes and what is sealed do not become smaller.
         let plain = || KeyspaceCreateOptions::default().data_block_compression_policy(CompressionPolicy::disabled());
-        let hashes = database.keyspace("hashes", plain).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), records, ids, hashes, database })
+        let plain = |name| database.keyspace(name, plain).map_err(failed);
+        let (records, ids, hashes) = (plain("records")?, keyspace("ids")?, plain("hashes")?);
+        let replaced = plain("replaced")?;
+        Ok(Self { path: path.to_owned(), keys, records, ids, hashes, replaced, database })
     }
 
     /// Everything as of now.
     pub(crate) fn view(&self) -> View {
         View { snapshot: self.database.snapshot(), store: self.clone() }
+    }
+
+    /// Entries by offset, in order, from `from` on.
+    pub(super) fn entries(
+        &self,
+        iter: Iter,
+        from: u64,
+    ) -> impl Iterator<Item = Result<(u64, UserValue), LogError>> + use<> {
+        let store = self.clone();
+        // Where an entry cannot be read, neither can its offset: it is the next one, unless entries are missing too.
+        let mut next = from;
+        iter.map(move |entry| {
+            let (key, value) = entry.into_inner().map_err(|e| failure(&store.path, Some(next), e))?;
+            let offset = store.offset(&key)?;
+            next = offset + 1;
+            Ok((offset, value))
+        })
     }
 
     /// Reads an offset.
@@ -77,15 +101,8 @@ pub(crate) struct View {
 
 impl View {
     fn entries<T: 'static>(&self, iter: Iter, from: u64, read: fn(u64, &[u8]) -> Result<T, LogError>) -> Entries<T> {
-        let store = self.store.clone();
-        // Where an entry cannot be read, neither can its offset: it is the next one, unless entries are missing too.
-        let mut next = from;
-        Box::new(iter.map(move |entry| {
-            let (key, value) = entry.into_inner().map_err(|e| failure(&store.path, Some(next), e))?;
-            let offset = store.offset(&key)?;
-            next = offset + 1;
-            Ok((offset, read(offset, &value)?))
-        }))
+        let entries = self.store.entries(iter, from);
+        Box::new(entries.map(move |entry| entry.and_then(|(offset, value)| Ok((offset, read(offset, &value)?)))))
     }
 
     fn failed(&self, offset: Option<u64>) -> impl Fn(fjall::Error) -> LogError + '_ {
@@ -111,6 +128,17 @@ impl Audited for View {
     fn hashes_at(&self, offset: u64) -> Result<Option<Vec<TreeHash>>, LogError> {
         let found = self.snapshot.get(&self.store.hashes, offset.to_be_bytes()).map_err(self.failed(Some(offset)))?;
         found.map(|bytes| unpacked(offset, &bytes)).transpose()
+    }
+
+    fn key(&self, offset: u64) -> Result<Option<Secret>, LogError> {
+        match self.store.keys.walk(Purpose::Records).key(offset) {
+            Err(error) if error.is_destroyed() => Ok(None),
+            other => Ok(Some(other?)),
+        }
+    }
+
+    fn is_withdrawn(&self, offset: u64) -> bool {
+        self.store.keys.is_destroyed(Purpose::Records, offset)
     }
 
     fn leaves(&self) -> Result<u64, LogError> {

@@ -10,11 +10,13 @@ use std::{
     fs::{self, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::fs::SeekFrom;
 
 use super::{audited::Audited, store::Store};
+use crate::seal::Keys;
 
 /// The offset of the next signal after the last append that was acknowledged; written after every append, and left to the
 /// system to flush. So it survives the process; after a power loss it may be an older one, which is still right.
@@ -49,14 +51,14 @@ impl Mark {
 /// damaged. Gives the length that is left; nothing where that does not help, or leaves fewer than the signals that were
 /// acknowledged. Looks for the place by trying it on copies, so that nothing here depends on how the store lays out its
 /// journal.
-pub(super) fn cut_torn_append(folder: &Path, acknowledged: u64) -> io::Result<Option<u64>> {
+pub(super) fn cut_torn_append(folder: &Path, acknowledged: u64, keys: &Arc<Keys>) -> io::Result<Option<u64>> {
     let Some(journal) = newest_journal(folder)? else { return Ok(None) };
     let trial = folder.with_extension("trial");
     // How many signals there are with so much of the journal, where the store opens.
     let opens = |length: u64| -> io::Result<Option<u64>> {
         remove(&trial)?;
         copy(folder, &trial, &journal, length)?;
-        Ok(Store::open(&trial).and_then(|store| store.view().leaves()).ok())
+        Ok(Store::open(&trial, keys.clone()).and_then(|store| store.view().leaves()).ok())
     };
     // It opens at the one length, and not at the other. Journals are allocated ahead: in front of a hole is all that counts.
     let mut long = rustix::fs::seek(File::open(&journal)?, SeekFrom::Hole(0))
