@@ -102,13 +102,14 @@ type Answer = Result<Vec<Appended>, AppendError>;
 /// Signals that are answered together.
 struct Job {
     signals: Vec<Signal>,
-    names: Vec<NameClaim>,
+    /// What each of them claims.
+    names: Vec<Vec<NameClaim>>,
     bytes: usize,
     done: oneshot::Sender<Answer>,
 }
 
 impl Job {
-    fn new(signals: Vec<Signal>, names: Vec<NameClaim>) -> (Self, oneshot::Receiver<Answer>) {
+    fn new(signals: Vec<Signal>, names: Vec<Vec<NameClaim>>) -> (Self, oneshot::Receiver<Answer>) {
         let (done, answer) = oneshot::channel();
         let bytes = signals.iter().map(bytes_of).sum();
         (Self { signals, names, bytes, done }, answer)
@@ -224,7 +225,7 @@ impl Appender {
     /// # Errors
     /// Where the signal is not acknowledged; [`AppendError::Busy`] where the queue is full.
     pub async fn append(&self, signal: Signal, names: Vec<NameClaim>) -> Result<Appended, AppendError> {
-        let (job, answer) = Job::new(vec![signal], names);
+        let (job, answer) = Job::new(vec![signal], vec![names]);
         self.queue.push(job, false)?;
         let appended = answer.await.map_err(|_| AppendError::Closed)??;
         appended.first().copied().ok_or(AppendError::Closed)
@@ -252,7 +253,7 @@ impl Appender {
                 }
                 let Some(signal) = signals.next() else { break };
                 let verified = Verified::from_log(signal);
-                names.extend(connectors::parse(&verified, &self.people).names);
+                names.push(connectors::parse(&verified, &self.people).names);
                 chunk.push(verified.into_signal());
             }
             let (job, answer) = Job::new(chunk, names);
@@ -287,7 +288,7 @@ impl Worker {
             let counts: Vec<_> = jobs.iter().map(|job| job.signals.len()).collect();
             let signals: Vec<_> = jobs.iter_mut().flat_map(|job| mem::take(&mut job.signals)).collect();
             metrics::histogram!("flowsync_log_batch_records").record(signals.len() as f64);
-            match self.commit(&names, &signals) {
+            match self.commit(names, &signals) {
                 Ok(mut appended) => {
                     for (job, count) in jobs.into_iter().zip(counts) {
                         let rest = appended.split_off(count.min(appended.len()));
@@ -306,8 +307,15 @@ impl Worker {
         }
     }
 
-    fn commit(&self, names: &[NameClaim], signals: &[Signal]) -> Answer {
-        self.vault.insert(names).map_err(|e| AppendError::Vault(Arc::new(e)))?;
+    fn commit(&self, names: Vec<Vec<NameClaim>>, signals: &[Signal]) -> Answer {
+        let mut fresh = Vec::new();
+        for (signal, names) in signals.iter().zip(names) {
+            // What the log has was claimed before; of who was erased since, nobody is told again.
+            if !names.is_empty() && !self.log.has(signal.id).map_err(|e| AppendError::Log(Arc::new(e)))? {
+                fresh.extend(names);
+            }
+        }
+        self.vault.insert(&fresh).map_err(|e| AppendError::Vault(Arc::new(e)))?;
         self.log.append(signals).map_err(|e| AppendError::Log(Arc::new(e)))
     }
 }
@@ -328,7 +336,7 @@ mod tests {
         time::Duration,
     };
 
-    use flowsync_schemas::{LogPosition, PersonId};
+    use flowsync_schemas::{LogPosition, PersonId, SignalId};
 
     use super::*;
     use crate::{
@@ -355,6 +363,9 @@ mod tests {
         }
         fn get(&self, at: LogPosition) -> Result<Option<Signal>, LogError> {
             self.log.get(at)
+        }
+        fn has(&self, id: SignalId) -> Result<bool, LogError> {
+            self.log.has(id)
         }
         fn ends(&self) -> Result<Vec<u64>, LogError> {
             self.log.ends()
@@ -458,7 +469,7 @@ mod tests {
         assert!(log.appends.load(Ordering::SeqCst) >= 50 / 7);
         let queue = &appender.queue;
         let closed = lock(&log.gate);
-        let push = |n| queue.push(Job::new(vec![signal(n, 4000)], vec![]).0, false);
+        let push = |n| queue.push(Job::new(vec![signal(n, 4000)], vec![vec![]]).0, false);
         push(60).unwrap();
         wait_for(|| lock(&queue.waiting).jobs.is_empty());
         push(61).unwrap();
@@ -471,7 +482,7 @@ mod tests {
         let Setup { _dir, log, appender, .. } = setup(AppenderLimits::default());
         let closed = lock(&log.gate);
         for n in 0..50 {
-            appender.queue.push(Job::new(vec![signal(n, 10)], vec![]).0, false).unwrap();
+            appender.queue.push(Job::new(vec![signal(n, 10)], vec![vec![]]).0, false).unwrap();
         }
         let dropping = thread::spawn(move || drop(appender));
         thread::sleep(Duration::from_millis(20));

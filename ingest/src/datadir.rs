@@ -231,6 +231,11 @@ impl DataDir {
         self.path.join("feed")
     }
 
+    /// Folder of erasures: the one that has begun, and the receipts of those that are done.
+    pub fn privacy(&self) -> PathBuf {
+        self.path.join("privacy")
+    }
+
     /// Folder of the signed checkpoints of the log.
     pub fn audit(&self) -> PathBuf {
         self.path.join("audit")

@@ -301,7 +301,7 @@ fn lost(error: &(dyn std::error::Error + 'static)) -> Option<QueryError> {
         if let Some(damaged) = error.downcast_ref::<Damaged>() {
             return Some(QueryError::Data(format!(
                 "{damaged}; put the file back from a backup, or start again without the folders `tables` and `manifests`: \
-                 everything in them is computed anew from the log"
+                 everything in them is computed anew from the log, but for signals past their retention"
             )));
         }
         next = error.source();

@@ -53,6 +53,14 @@ pub struct Signal {
 }
 
 impl Signal {
+    /// What a signal is verified by of which nobody may know any more what it said.
+    pub const WITHDRAWN: &str = "withdrawn";
+
+    /// Whether the envelope alone is left.
+    pub fn is_withdrawn(&self) -> bool {
+        self.verified_by == Self::WITHDRAWN
+    }
+
     /// A header by its lower-case name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())

@@ -237,10 +237,18 @@ impl Sink {
     /// # Errors
     /// Where the table is unknown, stale or has to be rebuilt, and [`SinkError::File`] where a file is missing or damaged.
     pub async fn load(&self, table: &str) -> Result<Vec<Row>, SinkError> {
-        let found = self.tables.get(table).ok_or_else(|| SinkError::UnknownTable(table.to_owned()))?;
-        if let Some(reason) = &self.rebuild {
-            return Err(SinkError::NeedsRebuild(reason.clone()));
+        match &self.rebuild {
+            Some(reason) => Err(SinkError::NeedsRebuild(reason.clone())),
+            None => self.load_replaced(table).await,
         }
+    }
+
+    /// The same of a table that is about to be rebuilt: what cannot be computed anew is carried over.
+    ///
+    /// # Errors
+    /// As [`Sink::load`]; the table may be of another version.
+    pub async fn load_replaced(&self, table: &str) -> Result<Vec<Row>, SinkError> {
+        let found = self.tables.get(table).ok_or_else(|| SinkError::UnknownTable(table.to_owned()))?;
         if found.stale {
             return Err(SinkError::NeedsReconcile(table.to_owned()));
         }

@@ -150,6 +150,19 @@ pub enum Command {
         #[command(subcommand)]
         audit: Audit,
     },
+    /// Hand out, or erase, what is held of a person.
+    ///
+    /// A person is who is known by a name, an e-mail address, an account such as github:ada, or a pseudonym, with all accounts
+    /// that are known to be the same person's. No other process may hold the data directory meanwhile.
+    Privacy {
+        #[command(subcommand)]
+        privacy: Privacy,
+    },
+    /// The keys that log and vault are sealed with.
+    Keys {
+        #[command(subcommand)]
+        keys: Keys,
+    },
     /// Make a simulated organisation of any size: its deliveries, to a running gateway or into files, and the truth beside.
     ///
     /// The same numbers give the same organisation. Nothing in it is real, so keep it out of data that is.
@@ -280,6 +293,70 @@ pub enum Audit {
         /// File to write; by default standard output.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+    },
+}
+
+/// What is held of a person.
+#[derive(Debug, Subcommand)]
+pub enum Privacy {
+    /// Write everything that is held of a person: an object a line, the deliveries that name them and the rows about them.
+    Export {
+        /// Whom.
+        person: String,
+        #[command(flatten)]
+        data: Data,
+        /// A further name, address or account of theirs; can be repeated.
+        #[arg(long, value_name = "NAME|ADDRESS|ACCOUNT")]
+        also: Vec<String>,
+        /// File to write; by default standard output.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Take a person out of everything: deliveries, tables, names. Nobody can undo it.
+    ///
+    /// A token takes their place, so that totals stay. The keys of the deliveries that named them are destroyed, which makes
+    /// these unreadable in backups as well. Earlier epochs are no longer kept, and live feeds start anew. Ends with a signed
+    /// receipt. What was interrupted is finished by the next call.
+    Erase {
+        /// Whom; not needed to finish an erasure that was interrupted.
+        person: Option<String>,
+        #[command(flatten)]
+        data: Data,
+        /// A further name, address or account of theirs; can be repeated.
+        #[arg(long, value_name = "NAME|ADDRESS|ACCOUNT")]
+        also: Vec<String>,
+        /// Why; stands in the receipt.
+        #[arg(long, default_value = "on request")]
+        reason: String,
+        /// Do it; without, only tell who would be erased.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Check a receipt, without a data directory.
+    Check {
+        /// The receipt.
+        receipt: PathBuf,
+        /// Public key of the log, as `flowsync audit key` printed it, or a file of it.
+        #[arg(long, value_name = "KEY|FILE")]
+        key: String,
+    },
+}
+
+/// Keys.
+#[derive(Debug, Subcommand)]
+pub enum Keys {
+    /// Make a new master key, under which all others are sealed: the old one opens nothing any more.
+    ///
+    /// Where the master key comes from the environment, name the old and the new one as files of 64 hexadecimal digits.
+    Rotate {
+        #[command(flatten)]
+        data: Data,
+        /// File of the master key as it is, where it comes from the environment.
+        #[arg(long, value_name = "FILE", requires = "new")]
+        old: Option<PathBuf>,
+        /// File of the new master key.
+        #[arg(long, value_name = "FILE", requires = "old")]
+        new: Option<PathBuf>,
     },
 }
 

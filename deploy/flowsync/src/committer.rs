@@ -1,6 +1,7 @@
 //! The committer: loads what is committed, holds it against its recomputation (I6), then commits closed epochs, grouped.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -11,11 +12,12 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 use flowsync_dataflow::{Base, cx::TABLES_READ};
-use flowsync_ingest::{Mint, MintError};
+use flowsync_ingest::{Log, Mint, MintError};
 use flowsync_query::{Engine, feed::Feed};
 use flowsync_schemas::{
-    Epoch, EpochDelta, Fact, Record, Row,
+    Epoch, EpochDelta, Fact, LogPosition, Record, Row, SignalId, TableChange, Value,
     fact::{FACT_TABLES, RejectFact, SIGNALS, SignalFact, base_tables},
+    record::Field,
 };
 use flowsync_sinks::{Grouping, Sink, SinkError, merge};
 use tokio::runtime::Runtime;
@@ -23,7 +25,7 @@ use tokio::runtime::Runtime;
 use crate::{
     backlog::{Next, Waiting},
     patience::Patience,
-    pipeline::{Status, lock},
+    pipeline::{Rewrite, Status, lock},
 };
 
 /// How far files stand back behind answers, on a machine that has no core to spare for them (0 to 19, see nice(2)).
@@ -53,6 +55,8 @@ pub enum Loaded {
 
 /// Rows of a part.
 const PART_ROWS: usize = 50_000;
+/// Bytes of signals that are looked at in one go.
+const PART_BYTES: usize = 32 << 20;
 
 /// Hands over the committed base rows: tables side by side, in parts, so that reading goes on beside the dataflow.
 fn load(sink: &Sink, runtime: &Runtime, parts: &SyncSender<Loaded>) -> Result<()> {
@@ -86,6 +90,69 @@ fn load(sink: &Sink, runtime: &Runtime, parts: &SyncSender<Loaded>) -> Result<()
     })
 }
 
+/// Facts of signals that are past their retention: nobody can compute them anew, so they are carried from the old tables into
+/// the new ones.
+pub struct Kept {
+    pub log: Arc<dyn Log>,
+    pub rewrite: Option<Rewrite>,
+}
+
+impl Kept {
+    /// Their rows, by base table.
+    fn rows(&self, sink: &Sink, runtime: &Runtime) -> Result<Vec<(&'static str, Vec<Row>)>> {
+        let signals = self.signals()?;
+        if signals.is_empty() {
+            return Ok(Vec::new());
+        }
+        let count = signals.len();
+        let lost = || {
+            format!(
+                "the facts of {count} signals that are past their retention can be taken from the old tables only, and these \
+                 are of another version: start the build that wrote them"
+            )
+        };
+        let mut carried = Vec::new();
+        for table in base_tables() {
+            let signal = (table.columns)().iter().position(|column| column.name == "signal");
+            let signal = signal.with_context(|| format!("table {} has no signals", table.name))?;
+            let rows = runtime.block_on(sink.load_replaced(table.name)).with_context(lost)?;
+            let of = |row: &Row| row.get(signal).and_then(SignalId::from_value).is_some_and(|id| signals.contains(&id));
+            let rows: Vec<Row> = rows.into_iter().filter(of).map(|row| self.rewritten(row)).collect();
+            carried.push((table.name, rows));
+        }
+        tracing::info!(signals = count, "the facts of signals past their retention are carried over");
+        Ok(carried)
+    }
+
+    /// The signals of which the envelope alone is left.
+    fn signals(&self) -> Result<HashSet<SignalId>> {
+        let mut signals = HashSet::new();
+        for partition in 0..u32::try_from(self.log.ends()?.len())? {
+            for range in self.log.withdrawn(partition)? {
+                let mut offset = range.start;
+                while offset < range.end {
+                    let from = LogPosition { partition, offset };
+                    let part = self.log.read(from, usize::try_from(range.end - offset)?.min(PART_ROWS), PART_BYTES)?;
+                    let Some((last, _)) = part.last() else { break };
+                    offset = last.offset + 1;
+                    signals
+                        .extend(part.iter().filter(|(_, signal)| signal.is_withdrawn()).map(|(_, signal)| signal.id));
+                }
+            }
+        }
+        Ok(signals)
+    }
+
+    fn rewritten(&self, row: Row) -> Row {
+        let Some(rewrite) = &self.rewrite else { return row };
+        let value = |value: &Value| match value {
+            Value::Text(text) => rewrite(text).map_or_else(|| value.clone(), |new| Value::Text(new.into())),
+            other => other.clone(),
+        };
+        row.iter().map(value).collect()
+    }
+}
+
 /// Rows of a base table, read back.
 fn base_of(name: &str, rows: &[Row]) -> Result<Base> {
     let mut base = Base::default();
@@ -108,6 +175,7 @@ pub struct Committer {
     pub mint: Arc<Mutex<Mint>>,
     pub status: Arc<Status>,
     pub patience: Patience,
+    pub kept: Kept,
     pub runtime: Runtime,
 }
 
@@ -116,14 +184,23 @@ impl Committer {
     pub fn run(mut self, deltas: &Waiting, rebuild_to: Option<Epoch>, base: &SyncSender<Loaded>) -> Result<()> {
         stand_back();
         let started = Instant::now();
-        if rebuild_to.is_none() {
-            load(&self.sink, &self.runtime, base)?;
-            tracing::info!(took = ?started.elapsed(), "the committed rows are loaded");
+        let mut carried = Vec::new();
+        match rebuild_to {
+            None => {
+                load(&self.sink, &self.runtime, base)?;
+                tracing::info!(took = ?started.elapsed(), "the committed rows are loaded");
+            }
+            Some(_) => {
+                carried = self.kept.rows(&self.sink, &self.runtime)?;
+                for (name, rows) in &carried {
+                    base.send(Loaded::Part(base_of(name, rows)?)).ok();
+                }
+            }
         }
         // Without a reader there is nothing to read for: it has failed, and said so.
         base.send(Loaded::All).ok();
         match rebuild_to {
-            Some(to) => self.rebuild(deltas, to)?,
+            Some(to) => self.rebuild(deltas, to, carried)?,
             None => self.reconcile(deltas)?,
         }
         self.status.set(|p| p.checked = true);
@@ -154,15 +231,22 @@ impl Committer {
         Ok(())
     }
 
-    /// Computes every table anew up to an epoch, and replaces what is there.
-    fn rebuild(&mut self, deltas: &Waiting, to: Epoch) -> Result<()> {
+    /// Computes every table anew up to an epoch, and replaces what is there. Rows that were carried over were never computed.
+    fn rebuild(&mut self, deltas: &Waiting, to: Epoch, carried: Vec<(&'static str, Vec<Row>)>) -> Result<()> {
         let mut parts = Vec::new();
         let whole = |parts: &Vec<EpochDelta>| parts.last().is_some_and(|d| d.upper >= to);
         while !whole(&parts) {
             let Some(delta) = deltas.wait() else { return Ok(()) };
             parts.push(Arc::unwrap_or_clone(delta));
         }
-        let Some(full) = merge(parts)? else { return Ok(()) };
+        let Some(mut full) = merge(parts)? else { return Ok(()) };
+        for (table, rows) in carried {
+            let rows = rows.into_iter().map(|row| (row, 1));
+            match full.changes.iter_mut().find(|change| change.table == table) {
+                Some(change) => change.rows.extend(rows),
+                None => full.changes.push(TableChange { table, rows: rows.collect() }),
+            }
+        }
         let full = Arc::new(full);
         let attempt = || self.runtime.block_on(self.sink.rebuild(full.clone()));
         let manifest = self.patience.try_again(SinkError::is_retryable, attempt)?;

@@ -11,6 +11,8 @@ use flowsync_ingest::connectors::{self, Secret, Secrets, settings::Settings};
 use flowsync_schemas::model::Model;
 use serde::Deserialize;
 
+use crate::retention::Retention;
+
 /// The configuration file. Unknown entries are errors, so that a misspelt one is noticed.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -23,6 +25,8 @@ pub struct Config {
     pub model: Option<PathBuf>,
     /// Secrets by connector: the webhook's secret, Slack's signing secret, the API token of manual reports.
     secrets: BTreeMap<String, SecretSource>,
+    /// How long deliveries are kept.
+    pub retention_days: Retention,
     /// What decides results.
     pub settings: Settings,
 }
@@ -69,6 +73,7 @@ impl Config {
         if let Err(reason) = config.settings.check() {
             bail!("configuration {}: settings.{reason}", path.display());
         }
+        config.retention_days.check().with_context(|| format!("configuration {}", path.display()))?;
         if let Some(odd) = config.secrets.keys().find(|name| connectors::by_name(name).is_none()) {
             bail!(
                 "configuration {}: secrets.{odd}: there is no connector {odd}; see `flowsync connectors`",

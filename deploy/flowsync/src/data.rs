@@ -77,6 +77,6 @@ pub fn engine(data: &DataDir, model: &Model) -> Result<Engine> {
 
 /// Looks names up in the identity vault as it is now.
 pub fn names(data: &DataDir) -> Result<flowsync_query::digest::Names> {
-    let names = Names::read(&data.vault())?;
+    let names = Names::read(&data.vault(), &*data.keyring()?)?;
     Ok(Arc::new(move |person| names.name(person).map(str::to_owned)))
 }

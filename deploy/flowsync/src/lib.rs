@@ -14,6 +14,7 @@ mod config;
 pub mod data;
 mod patience;
 pub mod pipeline;
+mod retention;
 pub mod send;
 mod serve;
 

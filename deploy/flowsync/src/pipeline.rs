@@ -21,12 +21,13 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use flowsync_dataflow::{Base, Config as JobConfig, Job, Read};
 use flowsync_ingest::{
     Appender, AppenderLimits, DataDir, EmbeddedLog, Log, Mark, Mint, MintError, Vault,
     audit::{Checkpoints, Keeper, SIGN_EVERY},
     connectors::{self, Verified},
+    privacy,
 };
 use flowsync_query::{
     Engine,
@@ -37,7 +38,7 @@ use flowsync_sinks::{Catalogue, Grouping, GroupingOptions, Sink, SinkOptions};
 
 use crate::{
     backlog::{self, Publish},
-    committer::{Committer, Loaded, sink_runtime},
+    committer::{Committer, Kept, Loaded, sink_runtime},
     data,
     patience::Patience,
 };
@@ -148,28 +149,51 @@ pub struct Pipeline {
     pub dir: DataDir,
 }
 
-/// What rows are computed with: another value calls for computing them anew.
-fn program(model: &Model) -> String {
+/// What rows are computed with: another value calls for computing them anew. An erasure does too.
+fn program(model: &Model, erasures: u64) -> String {
     let versions: Vec<_> = connectors::ALL.iter().map(|c| format!("{}={}", c.spec().name, c.spec().version)).collect();
-    format!("connectors {}; model {} {}", versions.join(","), model.name, model.digest)
+    let erasures = if erasures > 0 { format!("; erasures {erasures}") } else { String::new() };
+    format!("connectors {}; model {} {}{erasures}", versions.join(","), model.name, model.digest)
 }
+
+/// The tables of a data directory that this process holds for writing.
+pub async fn open_sink(dir: &DataDir, model: &Model) -> Result<Sink> {
+    let catalogue = Catalogue {
+        base: base_tables().copied().collect(),
+        views: data::specs().into_iter().map(|v| v.table).collect(),
+    };
+    let program = program(model, privacy::erasures(&dir.privacy())?);
+    Sink::open(dir.path(), catalogue, program, SinkOptions::default()).await.context("the tables")
+}
+
+/// What is taken out of rows that cannot be computed anew, because their signals are past their retention.
+pub type Rewrite = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 impl Pipeline {
     /// Starts the pipeline of a data directory that this process holds for writing.
     pub fn start(dir: DataDir, model: &Model, workers: Option<usize>) -> Result<Self> {
-        let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(&dir.log())?);
+        if privacy::Pending::is_there(&dir.privacy()) {
+            bail!("an erasure was interrupted: `flowsync privacy erase --dir {}` finishes it", dir.path().display());
+        }
+        Self::start_erasing(dir, model, workers, None)
+    }
+
+    /// The same in the course of an erasure.
+    pub fn start_erasing(
+        dir: DataDir,
+        model: &Model,
+        workers: Option<usize>,
+        rewrite: Option<Rewrite>,
+    ) -> Result<Self> {
+        let keys = dir.keyring()?;
+        let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(&dir.log(), keys.clone())?);
         let checkpoints = Checkpoints::open(&dir.audit(), dir.signing_key()?)?;
         let keeper = Arc::new(Keeper::start(log.clone(), checkpoints, SIGN_EVERY)?);
-        let vault = Arc::new(Vault::open(&dir.vault())?);
+        let vault = Arc::new(Vault::open(&dir.vault(), keys)?);
         let people = dir.pseudonymizer()?;
         let appender = Appender::start(log.clone(), vault.clone(), people.clone(), AppenderLimits::default())?;
-        let catalogue = Catalogue {
-            base: base_tables().copied().collect(),
-            views: data::specs().into_iter().map(|v| v.table).collect(),
-        };
         let files = sink_runtime()?;
-        let open = Sink::open(dir.path(), catalogue, program(model), SinkOptions::default());
-        let sink = files.block_on(open).context("the tables")?;
+        let sink = files.block_on(open_sink(&dir, model))?;
         let mint = Arc::new(Mutex::new(Mint::open(&dir.feed())?));
         let digest_items = &flowsync_dataflow::views::digest_items::VIEW.table;
         let feed = Arc::new(Feed::open(&dir.feed().join("journal"), digest_items, FeedLimits::default())?);
@@ -189,6 +213,7 @@ impl Pipeline {
         let Start { from, rebuild_to } = Start::of(&sink, &log)?;
         status.set(|p| (p.closed, p.committed, p.reloading) = (from.epoch, from.epoch, rebuild_to.is_none()));
 
+        let kept = Kept { log: log.clone(), rewrite };
         let (base_in, base) = sync_channel(PARTS_WAITING_MAX);
         let patience = Patience { status: status.clone(), stop: stop.clone() };
         let reader = Reader { log: log.clone(), mint: mint.clone(), stop: stop.clone(), patience: patience.clone() };
@@ -201,6 +226,7 @@ impl Pipeline {
             mint,
             status: status.clone(),
             patience,
+            kept,
             runtime: files,
         };
         let threads = vec![

@@ -175,10 +175,14 @@ pub trait Connector: Send + Sync {
     }
 }
 
-/// Reads a verified signal with its connector. A signal of a connector that this build does not have is rejected, not lost.
+/// Reads a verified signal with its connector. A signal of a connector that this build does not have is rejected, not lost; one
+/// that was withdrawn says nothing.
 pub fn parse<'a>(verified: &Verified, people: &'a Pseudonymizer) -> Parsed<'a> {
     let signal = verified.signal();
     let mut out = Parsed::new(signal.id, people);
+    if signal.is_withdrawn() {
+        return out.finish();
+    }
     match by_name(&signal.source) {
         Some(connector) => connector.parse(verified, &mut out),
         None => out.reject(format!("this build has no connector named {:?}", signal.source)),

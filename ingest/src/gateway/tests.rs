@@ -7,7 +7,7 @@ use std::{
     net::TcpStream,
 };
 
-use flowsync_schemas::{ConnectorSpec, LogPosition, Micros, id::Account};
+use flowsync_schemas::{ConnectorSpec, LogPosition, Micros, SignalId, id::Account};
 
 use super::*;
 use crate::{
@@ -75,6 +75,9 @@ impl Log for Failing {
     }
     fn get(&self, at: LogPosition) -> Result<Option<Signal>, LogError> {
         self.0.get(at)
+    }
+    fn has(&self, id: SignalId) -> Result<bool, LogError> {
+        self.0.has(id)
     }
     fn ends(&self) -> Result<Vec<u64>, LogError> {
         self.0.ends()

@@ -305,6 +305,10 @@ impl Log for EmbeddedLog {
         Reader::of(&self.store).signal(at.offset, record.as_deref(), replaced.as_deref()).map(Some)
     }
 
+    fn has(&self, id: SignalId) -> Result<bool, LogError> {
+        Ok(self.offset_of(id)?.is_some())
+    }
+
     fn ends(&self) -> Result<Vec<u64>, LogError> {
         Ok(vec![*lock(&self.end)])
     }

@@ -34,7 +34,7 @@ use std::{io, ops::Range, path::PathBuf, time::Duration};
 pub use audited::{Audited, Entries};
 pub(crate) use audited::{Stored, take};
 pub use embedded::EmbeddedLog;
-use flowsync_schemas::{LogPosition, Signal};
+use flowsync_schemas::{LogPosition, Signal, SignalId};
 pub use withdraw::Withdrawn;
 #[cfg(test)]
 pub(crate) use withdraw::tests as withdraw_tests;
@@ -76,6 +76,12 @@ pub trait Log: Send + Sync {
     /// # Errors
     /// Where the partition does not exist or the record cannot be read.
     fn get(&self, at: LogPosition) -> Result<Option<Signal>, LogError>;
+
+    /// Whether the log has a signal, also one that was withdrawn.
+    ///
+    /// # Errors
+    /// Where the index of ids cannot be read.
+    fn has(&self, id: SignalId) -> Result<bool, LogError>;
 
     /// The end of every partition: the offset of its next signal.
     ///
@@ -178,7 +184,7 @@ pub enum LogError {
     #[error("signal {signal} is {bytes} bytes as stored; a record holds at most {bytes_max}")]
     TooLarge {
         /// Its id.
-        signal: flowsync_schemas::SignalId,
+        signal: SignalId,
         /// Its size.
         bytes: usize,
         /// The limit.

@@ -70,7 +70,7 @@ pub(super) fn envelope_of(signal: &Signal) -> Signal {
         occurred_at: signal.occurred_at,
         received_at: signal.received_at,
         channel: signal.channel,
-        verified_by: "withdrawn".into(),
+        verified_by: Signal::WITHDRAWN.into(),
         headers: Vec::new(),
         body: Vec::new(),
     }

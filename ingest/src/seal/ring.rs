@@ -37,11 +37,14 @@ pub enum Purpose {
     Names,
     /// Backups, by number.
     Backups,
+    /// Whom an erasure is of, by its number.
+    Erasures,
 }
 
 impl Purpose {
     /// Every purpose, in the order of the file.
-    pub const ALL: [Purpose; 4] = [Purpose::Records, Purpose::Replacements, Purpose::Names, Purpose::Backups];
+    pub const ALL: [Purpose; 5] =
+        [Purpose::Records, Purpose::Replacements, Purpose::Names, Purpose::Backups, Purpose::Erasures];
 
     /// Its name.
     pub fn word(self) -> &'static str {
@@ -50,6 +53,7 @@ impl Purpose {
             Purpose::Replacements => "replacements",
             Purpose::Names => "names",
             Purpose::Backups => "backups",
+            Purpose::Erasures => "erasures",
         }
     }
 
@@ -78,19 +82,23 @@ pub(super) enum Unread {
 pub(super) struct Ring {
     /// Grows with each change.
     pub generation: u64,
-    trees: [Tree; Purpose::ALL.len()],
+    /// One a purpose.
+    trees: Vec<Tree>,
 }
 
 impl Ring {
     pub fn random() -> Result<Self, getrandom::Error> {
-        let seeds = [Secret::random()?, Secret::random()?, Secret::random()?, Secret::random()?];
-        Ok(Self { generation: 1, trees: seeds.map(Tree::new) })
+        let mut seeds = Vec::with_capacity(Purpose::ALL.len());
+        for _ in Purpose::ALL {
+            seeds.push(Tree::new(Secret::random()?));
+        }
+        Ok(Self { generation: 1, trees: seeds })
     }
 
     /// The same one always, for tests.
     #[cfg(test)]
     pub fn fixed() -> Self {
-        Self { generation: 1, trees: [1, 2, 3, 4].map(|n| Tree::new(Secret::new([n; 32]))) }
+        Self { generation: 1, trees: (1..=5).map(|n| Tree::new(Secret::new([n; 32]))).collect() }
     }
 
     pub fn tree(&self, purpose: Purpose) -> &Tree {
@@ -141,8 +149,7 @@ impl Ring {
     fn read(mut text: &[u8]) -> Option<Self> {
         let generation = u64::from_be_bytes(*text.split_off(..8)?.as_array()?);
         let count = *text.split_off_first()?;
-        let mut tree = || Tree::read(&mut text);
-        let trees = [tree()?, tree()?, tree()?, tree()?];
+        let trees: Vec<Tree> = Purpose::ALL.iter().map(|_| Tree::read(&mut text)).collect::<Option<_>>()?;
         (usize::from(count) == trees.len() && text.is_empty()).then_some(Self { generation, trees })
     }
 }

@@ -13,8 +13,8 @@ use anyhow::{Context, Result, bail};
 use flowsync_ingest::{
     DataDir, EmbeddedLog, Log,
     audit::{
-        self, AuditError, Checked, Checkpoints, Extension, Given, Inclusion, Keeper, PublicKey, Report, SIGN_EVERY,
-        Signed, Subject, VerifyRequest,
+        self, AuditError, Checked, Checkpoints, Content, Extension, Given, Inclusion, Keeper, PublicKey, Report,
+        SIGN_EVERY, Signed, Subject, VerifyRequest,
     },
 };
 use serde::Serialize;
@@ -49,7 +49,7 @@ fn verify(dir: &Path, checkpoints: &[PathBuf], key: Option<&str>, json: bool) ->
             let own = held.signing_key()?.public().clone();
             let signed = Signed::read(&held.audit(), key.as_ref().unwrap_or(&own), &given)?;
             // Not opened as a log is: what does not fit together is to be told, not repaired or refused.
-            audit::verify(&*EmbeddedLog::as_it_lies(&held.log())?, 0, signed)?
+            audit::verify(&*EmbeddedLog::as_it_lies(&held.log(), held.keyring()?)?, 0, signed)?
         }
     };
     print(if json { serde_json::to_string_pretty(&report)? + "\n" } else { show(&report) }.as_bytes())?;
@@ -63,7 +63,8 @@ fn verify(dir: &Path, checkpoints: &[PathBuf], key: Option<&str>, json: bool) ->
 }
 
 fn show(report: &Report) -> String {
-    let Report { size, root, checkpoints, checkpoints_given, signed, finding, doubts } = report;
+    let Report { size, root, checkpoints, checkpoints_given, signed, withdrawn, withdrawn_gone, finding, doubts } =
+        report;
     let mut out = match finding {
         None => format!("{size} signals, root {root}\n"),
         Some(finding) => format!("NOT GOOD: {finding}\n{size} signals before it are as they were\n"),
@@ -72,6 +73,11 @@ fn show(report: &Report) -> String {
     match size.saturating_sub(*signed) {
         0 => out.push('\n'),
         newer => out.push_str(&format!("; {newer} newer signals have no checkpoint yet\n")),
+    }
+    if *withdrawn > 0 {
+        out.push_str(&format!(
+            "{withdrawn} of the signals were withdrawn and can be read by nobody; of {withdrawn_gone} the hashes alone are left\n"
+        ));
     }
     for doubt in doubts {
         out.push_str(&format!("NOT GOOD: {doubt}\n"));
@@ -125,13 +131,13 @@ fn check(proof: &Path, key: &str, body: Option<&Path>) -> Result<()> {
             )
             .as_bytes(),
         ),
-        Checked::Inclusion { checkpoint, offset, signal } => {
+        Checked::Inclusion { checkpoint, offset, content } => {
             let mut text = format!(
                 "good: this is the record at offset {offset} of the log {}, which had {} signals when that was signed\n",
                 checkpoint.origin, checkpoint.size
             );
-            match &signal {
-                Some(signal) => text.push_str(&format!(
+            match &content {
+                Content::Signal(signal) => text.push_str(&format!(
                     "  signal {} from {} ({}, verified by {}), delivery {:?}, received {}, {} bytes\n",
                     signal.id,
                     signal.source,
@@ -141,10 +147,14 @@ fn check(proof: &Path, key: &str, body: Option<&Path>) -> Result<()> {
                     signal.received_at,
                     signal.body.len()
                 )),
-                None => text.push_str("  a newer version wrote it: this one cannot show what it says\n"),
+                Content::Newer => text.push_str("  a newer version wrote it: this one cannot show what it says\n"),
+                Content::Sealed => {
+                    text.push_str("  it was withdrawn: these are its sealed bytes, and their key is destroyed\n")
+                }
+                Content::Gone => text.push_str("  it was withdrawn: of its bytes the hash alone is left\n"),
             }
             if let Some(path) = body {
-                let signal = signal.context("the delivery's bytes are in a form that this version does not know")?;
+                let signal = content.signal().context("the proof does not show the delivery's bytes")?;
                 fs::write(path, &signal.body).with_context(|| path.display().to_string())?;
             }
             print(text.as_bytes())
@@ -164,12 +174,12 @@ fn held(dir: &Path) -> Result<DataDir> {
 /// The log, open and signed, where no server holds it.
 fn keeper(dir: &Path) -> Result<(DataDir, Keeper)> {
     let held = held(dir)?;
-    let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(&held.log())?);
+    let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(&held.log(), held.keyring()?)?);
     let checkpoints = Checkpoints::open(&held.audit(), held.signing_key()?)?;
     Ok((held, Keeper::start(log, checkpoints, SIGN_EVERY)?))
 }
 
-fn public_key(given: &str) -> Result<PublicKey> {
+pub fn public_key(given: &str) -> Result<PublicKey> {
     match (given.parse(), fs::read_to_string(given)) {
         (Ok(key), _) => Ok(key),
         (Err(_), Ok(text)) => Ok(text.parse().with_context(|| given.to_owned())?),

@@ -5,6 +5,8 @@ mod calibrate;
 mod check;
 mod demo;
 mod import;
+mod keys;
+mod privacy;
 mod read;
 mod run;
 mod simulate;
@@ -37,6 +39,8 @@ pub fn dispatch(cli: Cli, runtime: &Runtime) -> Result<()> {
         }
         Command::Why { view, key, data, json } => why::run(&data.dir, &view, &key, json, runtime),
         Command::Audit { audit } => audit::run(&audit),
+        Command::Privacy { privacy } => privacy::run(&privacy, runtime),
+        Command::Keys { keys } => keys::run(&keys),
         Command::Simulate(args) => simulate::run(&args),
         Command::Views => read::views(),
         Command::Connectors => read::connectors(),

@@ -15,6 +15,7 @@ use crate::{
     config::Config,
     data,
     pipeline::Pipeline,
+    retention::{Retention, Sweep},
     serve::{Server, interrupted},
 };
 
@@ -40,6 +41,7 @@ pub fn run(config: Option<&Path>, dir: &Path, listen: Option<SocketAddr>, runtim
     } else {
         format!("receiving {}", connectors.join(", "))
     };
+    let sweeping = runtime.spawn(keep(&pipeline, config.retention_days));
     super::read::print(format!("serving http://{}\n{receiving}\n", server.address).as_bytes())?;
     let ended = runtime.block_on(async {
         tokio::select! {
@@ -47,10 +49,37 @@ pub fn run(config: Option<&Path>, dir: &Path, listen: Option<SocketAddr>, runtim
             failed = failure(&pipeline) => Err(failed),
         }
     });
+    sweeping.abort();
     pipeline.feed.close();
     runtime.block_on(server.stop())?;
     pipeline.stop()?;
     ended
+}
+
+/// How often deliveries are looked at that may be past their retention.
+const SWEEP_EVERY: Duration = Duration::from_secs(3_600);
+
+/// Lets go of deliveries that are past their retention, as long as it is driven.
+fn keep(pipeline: &Pipeline, retention: Retention) -> impl Future<Output = ()> + use<> {
+    let (status, log, engine) = (pipeline.status.clone(), pipeline.log.clone(), pipeline.engine.clone());
+    async move {
+        if retention.is_empty() {
+            return;
+        }
+        // Before the tables are what they should be, they do not tell which signals they cover.
+        while !status.get().checked {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let mut sweep = Sweep::new(retention, log, engine);
+        loop {
+            match sweep.run().await {
+                Ok(0) => {}
+                Ok(signals) => tracing::info!(signals, "deliveries past their retention are gone"),
+                Err(error) => tracing::error!(error = format!("{error:#}"), "the retention was not applied"),
+            }
+            tokio::time::sleep(SWEEP_EVERY).await;
+        }
+    }
 }
 
 /// Waits until the pipeline fails.

@@ -34,7 +34,7 @@ pub fn run(dir: &Path, view: &str, key: &str, json: bool, runtime: &Runtime) -> 
 /// The log, where no other process holds it for longer than a moment.
 fn log_of(dir: &Path) -> Result<Option<(DataDir, Arc<EmbeddedLog>)>> {
     let Some(writer) = super::hold(dir)? else { return Ok(None) };
-    let log = Arc::new(EmbeddedLog::open(&writer.log())?);
+    let log = Arc::new(EmbeddedLog::open(&writer.log(), writer.keyring()?)?);
     Ok(Some((writer, log)))
 }
 

@@ -30,7 +30,7 @@ fn report(server: &Server, ticket: u32) {
 /// Rewrites the log as somebody would who knows how: one body is another, every hash and the index fit.
 fn rewrite(dir: &Path, altered: u64) {
     let data = DataDir::open_writer(dir, "a test").expect("nobody else holds it");
-    let log = EmbeddedLog::open(&data.log()).expect("it opens");
+    let log = EmbeddedLog::open(&data.log(), data.keyring().expect("keys")).expect("it opens");
     let end = log.ends().expect("the end")[0];
     let mut signals: Vec<_> = log
         .read(LogPosition::default(), usize::MAX, usize::MAX)
@@ -42,14 +42,17 @@ fn rewrite(dir: &Path, altered: u64) {
     assert_eq!(signals.len() as u64, end);
     signals[altered as usize].body = br#"{"verb":"done","ticket":"SHOP-1","reporter":"ada@example.org"}"#.to_vec();
     fs::remove_dir_all(data.log()).expect("removed");
-    EmbeddedLog::open(&data.log()).expect("a new log").append(&signals).expect("appended");
+    EmbeddedLog::open(&data.log(), data.keyring().expect("keys"))
+        .expect("a new log")
+        .append(&signals)
+        .expect("appended");
 }
 
 /// Signs the log as it is now, with the key at hand and without what was signed before.
 fn sign_anew(dir: &Path) {
     let data = DataDir::open_writer(dir, "a test").expect("nobody else holds it");
     fs::remove_dir_all(data.audit()).expect("removed");
-    let log = EmbeddedLog::open(&data.log()).expect("it opens");
+    let log = EmbeddedLog::open(&data.log(), data.keyring().expect("keys")).expect("it opens");
     let key = data.signing_key().expect("the key");
     let mut checkpoints = Checkpoints::open(&data.audit(), key).expect("a new file");
     checkpoints.sign(&*log.audited(0).expect("hashes")).expect("signed");
