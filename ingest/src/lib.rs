@@ -20,6 +20,7 @@ pub mod gateway;
 pub mod import;
 pub mod log;
 pub mod mint;
+pub mod privacy;
 pub mod serve;
 pub mod simulate;
 pub mod vault;
