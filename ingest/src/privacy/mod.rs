@@ -11,7 +11,7 @@
 //! text      a person in text                   link   where in a text a word is an account
 //! walk      every value of a body in JSON      class  what a value is, by its key
 //! json      which objects describe the person, and what becomes of each value
-//! form      the same for forms
+//! form      the same for forms                 receipt, held   what is handed out
 //! ```
 //!
 //! What is replaced, and where:
@@ -37,8 +37,10 @@
 mod class;
 mod fold;
 mod form;
+mod held;
 mod json;
 mod link;
+mod receipt;
 mod rules;
 mod subject;
 mod text;
@@ -55,13 +57,15 @@ mod tests;
 
 use flowsync_schemas::Signal;
 
+pub use self::{
+    held::exported,
+    receipt::{Erased, Receipt, ReceiptError},
+    subject::{Claimed, Subject},
+    token::{RandomError, Salt, Token, TokenError},
+};
 use self::{
     json::Redaction,
     text::{Ground, Written},
-};
-pub use self::{
-    subject::{Claimed, Subject},
-    token::{RandomError, Salt, Token, TokenError},
 };
 
 impl Subject {
