@@ -21,6 +21,7 @@ pub mod gateway;
 pub mod import;
 pub mod log;
 pub mod mint;
+pub mod privacy;
 pub mod seal;
 pub mod serve;
 pub mod simulate;
