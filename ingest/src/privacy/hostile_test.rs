@@ -226,14 +226,17 @@ fn time_grows_with_the_bytes() {
         |n| "https://x.org/".to_owned() + &"fix/".repeat(n),
     ];
     for (number, shape) in shapes.iter().enumerate() {
+        // The best of three: other tests run beside this one.
         let time = |n: usize| {
             let signal = signal("github", shape(n));
-            let began = Instant::now();
-            let redacted = subject.redact(&signal);
-            (began.elapsed(), redacted.is_some())
+            let once = || {
+                let began = Instant::now();
+                subject.is_in(&signal);
+                began.elapsed()
+            };
+            [once(), once(), once()].into_iter().min().unwrap()
         };
-        let (small, _) = time(4_000);
-        let (large, _) = time(64_000);
+        let (small, large) = (time(4_000), time(64_000));
         // Sixteen times the bytes; a square would take 256 times as long.
         let bound = small.max(Duration::from_millis(2)) * 100;
         assert!(large < bound, "shape {number}: {small:?} and {large:?}");

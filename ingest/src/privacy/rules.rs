@@ -60,7 +60,8 @@ pub struct Rules {
     /// Whether a pattern begins with this ASCII character.
     ascii: [bool; 128],
     /// Fewest characters that can hold one.
-    pub chars_min: usize,
+    chars_min: usize,
+    needles: Needles,
     exact: HashMap<String, Login>,
     logins: HashMap<String, Login>,
     emails: HashMap<String, String>,
@@ -75,6 +76,7 @@ impl Rules {
             by_first: HashMap::new(),
             ascii: [false; 128],
             chars_min: usize::MAX,
+            needles: Needles::default(),
             exact: HashMap::new(),
             logins: HashMap::new(),
             emails: HashMap::new(),
@@ -99,7 +101,9 @@ impl Rules {
             } else if is_distinctive(email) && !rules.logins.contains_key(email.as_str()) {
                 rules.pattern(Kind::Login, email, Fold::Case, true, token.as_str());
             }
-            rules.emails.insert(fold::text(email, Fold::Case), new.clone());
+            let folded = fold::text(email, Fold::Case);
+            rules.sought(&folded.chars().collect::<Vec<_>>());
+            rules.emails.insert(folded, new.clone());
         }
         for (name, by_hand) in &accounts.names {
             let words = name.split_whitespace().count();
@@ -128,8 +132,18 @@ impl Rules {
         if chars.is_empty() {
             return;
         }
-        self.chars_min = self.chars_min.min(chars.len());
+        self.sought(&chars);
         self.patterns.push(Pattern { kind, chars, fold, free, text: text.to_owned(), new: new.to_owned() });
+    }
+
+    fn sought(&mut self, chars: &[char]) {
+        self.chars_min = self.chars_min.min(chars.len());
+        self.needles.add(chars);
+    }
+
+    /// Whether a text cannot hold a pattern. Most cannot, and it is much faster to see that than to read them.
+    pub fn is_clean(&self, raw: &[u8]) -> bool {
+        raw.len() < self.chars_min || !self.needles.are_in(raw)
     }
 
     /// Whether a pattern may begin with this character of a text. Most begin none.
@@ -194,6 +208,47 @@ impl Rules {
             Some(new) if odd => Some(new.to_owned()),
             _ => self.is_full_name(text).then(|| self.token.name(text)),
         }
+    }
+}
+
+/// Three characters of each pattern, by a hash: a text without any of them holds no pattern.
+#[derive(Clone, Debug, Default)]
+struct Needles {
+    /// A bit for each hash.
+    known: Vec<u64>,
+    /// There is a pattern that is too short.
+    short: bool,
+}
+
+impl Needles {
+    const BITS: usize = 1 << 12;
+
+    fn place(needle: &[u8]) -> usize {
+        needle.iter().fold(0, |hash, byte| (hash << 4) ^ usize::from(byte.to_ascii_lowercase())) % Self::BITS
+    }
+
+    fn add(&mut self, chars: &[char]) {
+        self.known.resize(Self::BITS / 64, 0);
+        // What is no ASCII is in no text that is asked for. What else than letters there is can be written in several ways.
+        let bytes: Option<Vec<u8>> = chars.iter().map(|c| u8::try_from(*c).ok().filter(u8::is_ascii)).collect();
+        let Some(bytes) = bytes else { return };
+        match bytes.windows(3).find(|window| window.iter().all(u8::is_ascii_alphanumeric)) {
+            Some(needle) => {
+                let place = Self::place(needle);
+                self.known[place / 64] |= 1 << (place % 64);
+            }
+            None => self.short = true,
+        }
+    }
+
+    /// Whether one may be in a text: it is only told of ASCII that none is, where no letter is escaped.
+    fn are_in(&self, raw: &[u8]) -> bool {
+        let plain = raw.is_ascii() && !raw.contains(&b'%') && !raw.windows(2).any(|window| window == b"\\u");
+        let known = |window: &[u8]| {
+            let place = Self::place(window);
+            self.known.get(place / 64).is_some_and(|bits| bits & (1 << (place % 64)) != 0)
+        };
+        !plain || self.short || raw.windows(3).any(known)
     }
 }
 

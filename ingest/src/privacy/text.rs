@@ -44,7 +44,7 @@ struct Edit {
 impl Rules {
     /// The text without the person; `None` where they are not in it.
     pub fn rewrite(&self, raw: &[u8], written: Written, ground: Ground) -> Option<Vec<u8>> {
-        if raw.len() < self.chars_min {
+        if self.is_clean(raw) {
             return None;
         }
         type Decoded = fn(&View) -> View;
