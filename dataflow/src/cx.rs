@@ -182,6 +182,8 @@ impl<'s> Cx<'s> {
 shared! {
     /// Latest undeleted version of each ticket, by id.
     tickets: Arranged<'s, EntityId, Version<Arc<TicketFact>>> = views::tickets::define,
+    /// Versions of tickets by id.
+    ticket_versions: Arranged<'s, EntityId, Version<Arc<TicketFact>>> = views::tickets::versions,
     /// Names that tickets had before, and the tracker's own ids, with the keys that they have now.
     ticket_names: Arranged<'s, EntityId, views::tickets::Named> = views::tickets::names,
     /// Each commit that some repository still reaches, by id.

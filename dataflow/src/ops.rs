@@ -132,7 +132,7 @@ impl<T: Hash> Hash for Shared<T> {
 
 /// The latest version of each key, where it is no tombstone. Tombstones hide what is older, whenever it arrives.
 pub fn latest<'s, K, V>(
-    versions: Coll<'s, (K, Version<V>)>,
+    versions: impl ByKey<'s, K, Version<V>>,
     deleted: impl Fn(&V) -> bool + 'static,
 ) -> Arranged<'s, K, Version<V>>
 where

@@ -78,6 +78,9 @@ pub struct CommitFact {
     pub words: Text,
     /// Names of touched files as words, sorted, separated by spaces; empty where the source does not tell.
     pub file_words: Text,
+    /// Whole paths of touched files, each as a hash of eight digits: the eight lowest, sorted, separated by spaces. Two commits
+    /// that touch the same files keep the same ones.
+    pub paths: Text,
     /// Number of parents; more than one is a merge. Missing where the source does not tell.
     #[unit = "commits"]
     pub parent_count: Option<i64>,
@@ -562,7 +565,7 @@ macro_rules! fact_kinds {
 
 fact_kinds! {
     Ticket(TicketFact) = "fact_tickets" version 3, "Versions of tickets.";
-    Commit(CommitFact) = "fact_commits" version 2, "Commits as repositories show them.";
+    Commit(CommitFact) = "fact_commits" version 3, "Commits as repositories show them.";
     PullRequest(PullRequestFact) = "fact_pull_requests" version 2, "Versions of pull requests.";
     Review(ReviewFact) = "fact_reviews" version 1, "Versions of reviews.";
     Deployment(DeploymentFact) = "fact_deployments" version 1, "Versions of deployments.";

@@ -56,8 +56,10 @@ fn bounds(feature: Feature) -> (&'static [i64], usize) {
         Feature::Cover => (&[100, 200, 300, 400, 500, 650, 800], 0),
         Feature::Shared => (&[4_000, 8_000, 12_000, 18_000, 26_000], 0),
         Feature::File => (&[1, 4_000, 6_000], 0),
+        Feature::Touched => (&[1, 2, 3, 5], 0),
         Feature::Age => (&[-24, 0, 24, 72, 168, 336, 720, 2_160, 8_760], 7),
         Feature::Done => (&[1, 24, 168], 0),
+        Feature::Progress => (&[1, 2, 3], 0),
         Feature::Owner => (&[1, 2, 3, 4, 5], 1),
         Feature::Tag => (&[1], 0),
         Feature::Length => (&[5, 10, 20, 40, 80], 3),
@@ -200,8 +202,9 @@ impl History {
         let known = works.into_iter().map(|work| {
             let said = said.get(&work.id).map_or(&[][..], Vec::as_slice);
             let rejected = |ticket| said.contains(&(ticket, EvidenceKind::Rejected));
-            let named =
-                said.iter().filter(|(ticket, kind)| names(*kind) && there.contains(ticket) && !rejected(*ticket));
+            let named = said
+                .iter()
+                .filter(|(ticket, kind)| unstated::names(*kind) && there.contains(ticket) && !rejected(*ticket));
             Known {
                 silent: said.iter().all(|(_, kind)| *kind == EvidenceKind::ViaCommit),
                 tickets: named.map(|(ticket, _)| *ticket).collect(),
@@ -266,17 +269,6 @@ impl History {
         }
         let rare = |rate: &Rate| rate.of as u64 >= TAG_CHANGES_MIN && 3 * rate.hits * all.of < all.hits * rate.of;
         by_tag.into_iter().filter(|(_, rate)| rare(rate)).map(|(tag, _)| tag.to_owned()).collect()
-    }
-}
-
-/// Whether evidence of this kind says which ticket a change is for, and not just of one.
-fn names(kind: EvidenceKind) -> bool {
-    use EvidenceKind::*;
-    match kind {
-        BranchKey | CommitKey | TitleKey | TolerantKey | ClosingKey | ViaPullRequest | ViaCommit | CherryPick
-        | TrackerLink | ManualReport | Confirmed => true,
-        BodyKey | NumberKey | Revert | Rejected => false,
-        TextSimilarity | FileOverlap | AuthorIsAssignee | TimeProximity | Competition => false,
     }
 }
 

@@ -42,9 +42,9 @@ impl Rival {
         Self {
             kinds: [
                 named(EvidenceKind::TextSimilarity, sum(&[Feature::Cover, Feature::Shared])),
-                named(EvidenceKind::FileOverlap, of(Feature::File)),
+                named(EvidenceKind::FileOverlap, sum(&[Feature::File, Feature::Touched])),
                 named(EvidenceKind::AuthorIsAssignee, of(Feature::Owner)),
-                named(EvidenceKind::TimeProximity, sum(&[Feature::Age, Feature::Done])),
+                named(EvidenceKind::TimeProximity, sum(&[Feature::Age, Feature::Done, Feature::Progress])),
             ],
             other: (model.prior_millinats + weight, spread),
             against: 0,
@@ -101,10 +101,10 @@ mod tests {
         assert_eq!(p(0, &[none]), [5_000]);
         // To whole thousandths of a nat.
         assert!(p(0, &[none, none, none]).iter().all(|p| (p - 2_500).abs() <= 1));
-        let sum: i64 = p(-3_000, &[all, none, all]).iter().sum();
+        let sum: i64 = p(-5_000, &[all, none, all]).iter().sum();
         assert!((9_000..10_000).contains(&sum), "{sum}");
         // The same as the choice in floating point.
-        let e = [9.0_f64 - 3.0, -3.0].map(f64::exp);
+        let e = [all.len() as f64 - 3.0, -3.0].map(f64::exp);
         let want = e.map(|u| (10_000.0 * u / (1.0 + e[0] + e[1])).round() as i64);
         let have = p(-3_000, &[all, none]);
         assert!(have.iter().zip(want).all(|(have, want)| (have - want).abs() <= 1), "{have:?} {want:?}");

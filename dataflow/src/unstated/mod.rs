@@ -1,15 +1,15 @@
 //! Which ticket could a change belong to that names none?
 //!
 //! ```text
-//!  changes that nothing links ─► their rarest words, their author ─┐
-//!                                                                  ├─► pairs ─► bins ─► at most 8 ─► softmax with "none"
-//!  tickets ─► words of titles, assignee and reporter ──────────────┘
+//!  changes that nothing links ─► their rarest words, their author, their files ─┐
+//!                                                                               ├─► pairs ─► bins ─► at most 8 ─► softmax with "none"
+//!  tickets ─► words of titles, assignee and reporter, files of stated commits ──┘
 //! ```
 //!
 //! A change is a pull request, or a commit that is no merge and part of no pull request. As soon as something states a link,
 //! nothing is inferred of it any more. Candidates are found through an inverted index, never by a cross product, and
 //! everything is bounded (I9): a change looks up at most [`KNOWN_WORDS`] + [`UNKNOWN_WORDS`] + [`FILE_WORDS`] words in at
-//! most four spans of time, a key that leads to more than [`TICKETS_MAX`] tickets leads to none, and [`CANDIDATES`] are kept.
+//! most four spans of time and [`touched::PATHS`] files in two, a key that leads to more than [`TICKETS_MAX`] tickets leads to none, and [`CANDIDATES`] are kept.
 //! What is built on a change costs as much as the change, however long the history.
 //!
 //! How rare a word is comes from the model and not from the tickets that are there, so that a new ticket does not move every
@@ -17,10 +17,12 @@
 
 mod choice;
 mod oracle;
+mod tickets;
+mod touched;
 
-use std::{cmp::Reverse, collections::BTreeSet, hash::Hash, rc::Rc, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap, hash::Hash, rc::Rc, sync::Arc};
 
-use differential_dataflow::{Hashable, operators::CountTotal};
+use differential_dataflow::Hashable;
 use flowsync_schemas::{
     EntityId, EntityKind, Micros, PersonId, SignalId, Text,
     fact::{CommitFact, EvidenceKind, Feature, PullRequestFact},
@@ -28,12 +30,17 @@ use flowsync_schemas::{
 };
 use serde::{Deserialize, Serialize};
 
-use self::choice::compete;
-pub use self::oracle::HELPERS;
+pub(crate) use self::touched::names;
+use self::{
+    choice::compete,
+    tickets::{ALWAYS, postings},
+    touched::{Files, files_of_pulls},
+};
+pub use self::{oracle::HELPERS, tickets::Ticket};
 
 use crate::{
     cx::Cx,
-    ops::{Arranged, ByKey, Coll, Shared, distinct, id, left_join, reduce},
+    ops::{ByKey, Coll, Shared, distinct, left_join, reduce},
     views::evidence::{EvidenceRow, Keyed},
 };
 
@@ -45,8 +52,8 @@ pub const UNKNOWN_WORDS: usize = 8;
 pub const FILE_WORDS: usize = 4;
 /// Tickets of one span that a word or a person may lead to.
 pub const TICKETS_MAX: i64 = 24;
-/// Names of files of a pull request that are looked at.
-const WORDS_MAX: usize = 96;
+/// What each file that was touched before adds to the rank of a candidate.
+const TOUCHED_ROUGH: i64 = 250;
 /// Candidates of a change that are kept.
 pub const CANDIDATES: usize = 8;
 
@@ -56,6 +63,10 @@ const SPAN_HOURS: i64 = 4_383;
 const SPANS_BACK: i64 = 2;
 /// Tickets of the author are looked up in the span of the work and the one before.
 const OWN_HOURS: i64 = 45 * 24;
+/// Files that stated commits of a ticket touched are looked up in the span in which the work began and those before.
+const TOUCHED_HOURS: i64 = 90 * 24;
+/// Whole spans before that one.
+const TOUCHED_BACK: i64 = 1;
 /// How much younger than the work a ticket may be.
 pub(crate) const AHEAD_HOURS: i64 = 14 * 24;
 /// A word by its hash, and its information; lists of them are sorted.
@@ -79,28 +90,23 @@ pub struct Change {
     words: Vec<Word>,
     files: Vec<Word>,
     looked_up: Vec<u64>,
+    /// Whole paths of touched files.
+    paths: Vec<u64>,
+    /// The hour in which the work began at the latest: what was known then cannot come of it.
+    began: i64,
     tagged: bool,
-}
-
-/// A ticket, as changes are compared with it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Ticket {
-    /// Its id; first, so that comparing two tickets ends there.
-    pub id: EntityId,
-    /// Its key.
-    pub key: Text,
-    project: Text,
-    words: Vec<Word>,
-    /// Information of all words.
-    information: i64,
-    assignee: Option<PersonId>,
-    reporter: Option<PersonId>,
-    created_hour: i64,
-    resolved_hour: Option<i64>,
 }
 
 /// A candidate: its rank (the highest first), the ticket, the bin of each feature, and whose candidate it is.
 type Candidate = (Reverse<i64>, Text, Shared<Ticket>, Binned, Shared<Change>);
+
+/// What a change and a ticket have in common: a touched file by its path, or what candidates are compared by. Touched files
+/// sort first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+enum Found {
+    Touched(EntityId, u64),
+    Compared(Candidate),
+}
 
 /// The bin of each feature, in the order of [`Feature::ALL`].
 pub type Binned = [u8; FEATURES];
@@ -159,24 +165,6 @@ pub(crate) fn works<'s>(cx: &mut Cx<'s>, linked: Coll<'s, EntityId>) -> Coll<'s,
     })
 }
 
-/// Names of the files that the commits of these pull requests touch.
-fn files_of_pulls<'s>(cx: &mut Cx<'s>, raw: Coll<'s, Raw>) -> Arranged<'s, EntityId, Text> {
-    let pulls = raw.flat_map(|(id, (_, _, work))| matches!(work, Work::Pull(_)).then_some(id));
-    let parts = cx.parts().map(|(commit, _, pull)| (id(EntityKind::PullRequest, &pull), commit)).semijoin(pulls);
-    let files = parts.map(|(pull, commit)| (commit, pull)).arrange_by_key_named("PartsOfUnstated").join_core(
-        cx.commit_versions(),
-        |_, pull, version| {
-            let told = !version.value.deleted && !version.value.file_words.is_empty();
-            told.then(|| (*pull, version.value.file_words.clone()))
-        },
-    );
-    reduce(files, "FilesOfPulls", |_, files, out| {
-        let words: BTreeSet<&str> = files.iter().flat_map(|(words, _)| words.split(' ')).collect();
-        let words: Vec<&str> = words.into_iter().take(WORDS_MAX).collect();
-        out.push((Text::from(words.join(" ")), 1));
-    })
-}
-
 /// The words of a text, each with what the model tells of it; and what the model knows of, apart.
 fn words<'a>(model: &Unstated, text: &'a str) -> impl Iterator<Item = (&'a str, i64, bool)> {
     text.split(' ').filter(|w| !w.is_empty() && !w.ends_with(':')).map(move |word| {
@@ -203,13 +191,18 @@ fn change(
     model: &Unstated,
     id: EntityId,
     (worked_at, signal, work): &(Micros, SignalId, Work),
-    files: Option<&str>,
+    files: Option<&Files>,
     people: Vec<PersonId>,
 ) -> Change {
     let (kind, native, text, files) = match work {
-        Work::Pull(p) => (EntityKind::PullRequest, &p.pull_request, &p.words, files.unwrap_or_default()),
-        Work::Commit(c) => (EntityKind::Commit, &c.sha, &c.words, &*c.file_words),
+        Work::Pull(p) => (EntityKind::PullRequest, &p.pull_request, &p.words, files.cloned()),
+        Work::Commit(c) => {
+            let committed = c.committed_at.map_or(i64::MAX, hour);
+            (EntityKind::Commit, &c.sha, &c.words, Some((c.file_words.clone(), c.paths.clone(), committed)))
+        }
     };
+    let (files, paths, first) = files.unwrap_or_else(|| ("".into(), "".into(), i64::MAX));
+    let files = &*files;
     let known = words(model, text).filter(|w| w.2);
     let unknown = words(model, text).filter(|w| !w.2);
     let named = words(model, files).filter(|w| w.2);
@@ -228,6 +221,8 @@ fn change(
         words: hashed(words(model, text)),
         files: hashed(words(model, files)),
         looked_up,
+        paths: touched::paths(&paths).collect(),
+        began: hour(*worked_at).min(first),
         tagged: text.split(' ').any(tag),
     }
 }
@@ -255,7 +250,13 @@ impl Change {
             .people
             .iter()
             .flat_map(|person| spans(hour - OWN_HOURS, ahead, OWN_HOURS).map(move |span| key("person", person, span)));
-        by_word.chain(own).collect()
+        by_word.chain(own).chain(self.touched_keys().map(|(_, key)| key)).collect()
+    }
+
+    /// Its paths, each with the keys under which tickets are that had it touched.
+    fn touched_keys(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let spans = move || spans(self.began - TOUCHED_BACK * TOUCHED_HOURS, self.began, TOUCHED_HOURS);
+        self.paths.iter().flat_map(move |path| spans().map(move |span| (*path, key("path", path, span))))
     }
 
     /// What it has in common with a ticket, where the ticket is not too young.
@@ -280,8 +281,11 @@ impl Change {
             Feature::Cover => share(1_000),
             Feature::Shared => shared,
             Feature::File => file,
+            // Known only where all that was found meets: see `with_touched`.
+            Feature::Touched => 0,
             Feature::Age => age,
             Feature::Done => ticket.resolved_hour.map_or(0, |resolved| (change.hour() - resolved).max(0)),
+            Feature::Progress => ticket.stood(change.worked_at),
             Feature::Owner => owner,
             Feature::Tag => i64::from(change.tagged),
             Feature::Length => change.words.len() as i64,
@@ -306,6 +310,35 @@ impl Change {
     }
 }
 
+/// The candidate of a change of which so many paths were touched for the ticket before.
+fn with_touched(model: &Unstated, candidate: &Candidate, paths: i64) -> Candidate {
+    let (Reverse(rough), key, ticket, mut bins, change) = candidate.clone();
+    bins[Feature::Touched as usize] = model.features[Feature::Touched].of(paths) as u8;
+    (Reverse(rough + TOUCHED_ROUGH * paths), key, ticket, bins, change)
+}
+
+/// The likeliest candidates of what was found for a change.
+fn likeliest(model: &Unstated, found: &[(&Found, isize)]) -> Vec<Candidate> {
+    let (mut touched, mut likeliest, mut others) = (BTreeMap::<EntityId, i64>::new(), Vec::new(), 0);
+    for (found, _) in found {
+        match found {
+            Found::Touched(ticket, _) => *touched.entry(*ticket).or_default() += 1,
+            Found::Compared(candidate) => match touched.remove(&candidate.2.id) {
+                Some(paths) => likeliest.push(with_touched(model, candidate, paths)),
+                None if others < CANDIDATES => {
+                    others += 1;
+                    likeliest.push(candidate.clone());
+                }
+                None if touched.is_empty() => break,
+                None => {}
+            },
+        }
+    }
+    likeliest.sort_unstable();
+    likeliest.truncate(CANDIDATES);
+    likeliest
+}
+
 /// Information of the words that both lists have.
 fn common<'a>(a: &'a [Word], b: &'a [Word]) -> impl Iterator<Item = i64> + 'a {
     let mut rest = a;
@@ -314,39 +347,6 @@ fn common<'a>(a: &'a [Word], b: &'a [Word]) -> impl Iterator<Item = i64> + 'a {
         rest = &rest[at..];
         rest.first().is_some_and(|(other, _)| other == word).then_some(*idf)
     })
-}
-
-/// Tickets under the keys that lead to them, where these do not lead to too many.
-fn postings<'s>(cx: &mut Cx<'s>, model: &Rc<Unstated>) -> Coll<'s, (u64, Shared<Ticket>)> {
-    let model = Rc::clone(model);
-    let tickets = cx.tickets().flat_map_ref(move |id, v| {
-        let t = &v.value;
-        let created_hour = hour(t.created_at?);
-        let words = hashed(words(&model, &t.words));
-        let ticket = Ticket {
-            id: *id,
-            key: t.ticket_key.clone(),
-            project: t.project.clone(),
-            information: words.iter().map(|w| w.1).sum(),
-            words,
-            assignee: t.assignee,
-            reporter: t.reporter,
-            created_hour,
-            resolved_hour: t.resolved_at.map(hour),
-        };
-        Some(Shared::new(ticket))
-    });
-    // Most new versions change nothing that is looked at here.
-    let posted = tickets.consolidate_stream().flat_map(|ticket| {
-        let (span, own) = (ticket.created_hour.div_euclid(SPAN_HOURS), ticket.created_hour.div_euclid(OWN_HOURS));
-        let persons: BTreeSet<_> = [ticket.assignee, ticket.reporter].into_iter().flatten().collect();
-        let persons = persons.into_iter().map(|person| key("person", person, own));
-        let keys: Vec<u64> = ticket.words.iter().map(|(word, _)| key("word", word, span)).chain(persons).collect();
-        keys.into_iter().map(move |key| (key, ticket.clone()))
-    });
-    let crowded =
-        posted.clone().map(|(key, _)| key).count_total().flat_map(|(key, n)| (n as i64 > TICKETS_MAX).then_some(key));
-    posted.antijoin(crowded)
 }
 
 /// A change, and the candidates that are kept for it, the likeliest first.
@@ -368,19 +368,25 @@ pub fn candidates<'s>(cx: &mut Cx<'s>, model: &Rc<Unstated>, linked: Coll<'s, En
     let changes = left_join(authored, kin, move |author, (id, work, files), kin| {
         let mut people: Vec<_> = kin.into_iter().flatten().copied().chain(*author).collect();
         people.sort_unstable();
-        [Shared::new(change(&read, *id, work, files.as_deref(), people))]
+        [Shared::new(change(&read, *id, work, files.as_ref(), people))]
     });
     let looked_up = changes.flat_map(|change| change.keys().into_iter().map(move |key| (key, change.clone())));
     let compared = Rc::clone(model);
-    let pairs = looked_up.by_key().join_core(postings(cx, model).by_key(), move |_, change, ticket| {
-        Change::compare(change, ticket, &compared).map(|candidate| (change.id, candidate))
+    let found = looked_up.by_key().join_core(postings(cx, model).by_key(), move |key, change, (ticket, since)| {
+        let candidate = (*since < change.began).then(|| Change::compare(change, ticket, &compared)).flatten();
+        let path = || change.touched_keys().find(|(_, touched)| touched == key);
+        let touched = candidate.as_ref().filter(|_| *since > ALWAYS).and_then(|_| path());
+        let touched = touched.map(|(path, _)| Found::Touched(ticket.id, path));
+        let id = change.id;
+        touched.into_iter().chain(candidate.map(Found::Compared)).map(move |found| (id, found))
     });
+    let ranked = Rc::clone(model);
     // Several keys lead to the same pair: here it counts once, and values come sorted by rank.
-    let kept = reduce(pairs, "Candidates", |_, candidates, out| {
-        let Some(((.., change), _)) = candidates.first() else { return };
-        let kept = candidates.iter().take(CANDIDATES);
-        let kept = kept.map(|((_, _, ticket, bins, _), _)| (ticket.clone(), *bins));
-        out.push(((change.clone(), kept.collect()), 1));
+    let kept = reduce(found, "Candidates", move |_, found, out| {
+        let kept = likeliest(&ranked, found);
+        let Some((.., change)) = kept.first() else { return };
+        let pairs = kept.iter().map(|(_, _, ticket, bins, _)| (ticket.clone(), *bins));
+        out.push(((change.clone(), pairs.collect()), 1));
     });
     kept.as_collection(|_, kept| kept.clone())
 }
@@ -459,6 +465,7 @@ mod tests {
             subject: "".into(),
             words: text.into(),
             file_words: files.into(),
+            paths: "".into(),
             parent_count: None,
             added_lines: None,
             deleted_lines: None,
@@ -481,6 +488,7 @@ mod tests {
             reporter: Some(PersonId(2)),
             created_hour,
             resolved_hour: None,
+            course: vec![],
         })
     }
 

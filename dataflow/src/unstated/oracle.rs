@@ -62,6 +62,112 @@ pub const HELPERS: &[(&str, &str)] = &[
          )",
     ),
     (
+        // The hour in which each commit was there, and each path that its versions touch.
+        "commit_paths",
+        "select sha, signal, seq, deleted, coalesce(file_words, '') <> '' or coalesce(paths, '') <> '' as told,
+                cast(floor(date_part('epoch', coalesce(committed_at, authored_at, at)) / 3600) as bigint) as hour,
+                unnest(string_to_array(concat(paths, ' '), ' ')) as path
+         from fact_commits",
+    ),
+    (
+        // The hour in which work began at the latest.
+        "change_began",
+        "select c.artifact_kind, c.artifact_id, c.worked_h, least(c.worked_h, min(f.hour)) as began_h
+         from unstated_changes c
+         left join (
+            select 'Commit' as artifact_kind, sha as artifact_id,
+                   cast(floor(date_part('epoch', committed_at) / 3600) as bigint) as hour
+            from richest_commits where committed_at is not null
+            union all
+            select 'PullRequest', p.pull_request, f.hour
+            from parts p join commit_paths f on p.sha = f.sha where not f.deleted and f.told
+         ) f on c.artifact_kind = f.artifact_kind and c.artifact_id = f.artifact_id
+         group by c.artifact_kind, c.artifact_id, c.worked_h",
+    ),
+    (
+        // Paths that a commit touches, or the commits of a pull request.
+        "change_paths",
+        "select * from (
+            select *, row_number() over (partition by artifact_kind, artifact_id order by path) as place
+            from (
+                select 'Commit' as artifact_kind, c.sha as artifact_id, f.path
+                from richest_commits c
+                join commit_paths f on c.sha = f.sha and c.signal = f.signal and c.seq = f.seq
+                where f.path <> ''
+                union
+                select 'PullRequest', p.pull_request, f.path
+                from parts p join commit_paths f on p.sha = f.sha where not f.deleted and f.path <> ''
+            )
+         ) where place <= 8",
+    ),
+    (
+        // Tickets that commits state, and from which hour on.
+        "commit_tickets",
+        "select e.artifact_id as sha, e.ticket_key,
+                min(case when e.kind = 'via_pull_request'
+                         then greatest(c.hour, cast(floor(date_part('epoch', e.at) / 3600) as bigint))
+                         else c.hour end) as hour
+         from stated_evidence e
+         join (
+            select sha, cast(floor(date_part('epoch', coalesce(committed_at, authored_at, at)) / 3600) as bigint) as hour
+            from richest_commits
+         ) c on e.artifact_id = c.sha
+         where e.artifact_kind = 'Commit' and e.kind not in ('body_key', 'number_key', 'revert')
+         group by e.artifact_id, e.ticket_key having bool_and(e.kind <> 'rejected')",
+    ),
+    (
+        // Tickets that their tracker connects, in both directions.
+        "neighbours",
+        "with stated as (
+            select ticket_key as one, parent_key as other from tickets where parent_key is not null
+            union
+            select src_id, dst_id from relations_in_force
+            where edge in ('LINKED_TO', 'PART_OF') and src_kind = 'Ticket' and dst_kind = 'Ticket'
+         ),
+         named as (
+            select coalesce(n.ticket_key, s.one) as one, coalesce(m.ticket_key, s.other) as other
+            from stated s left join ticket_names n on s.one = n.name left join ticket_names m on s.other = m.name
+         ),
+         pairs as (
+            select one, other from named where one <> other union select other, one from named where one <> other
+         ),
+         told_by_few as (
+            select one, other from (select *, count(*) over (partition by one) as others from pairs) where others <= 24
+         )
+         select one, other from (
+            select *, count(*) over (partition by other) as others from told_by_few
+         ) where others <= 24",
+    ),
+    (
+        // Files that stated commits of a ticket touched, or of its neighbours, and from which hour on.
+        "touched",
+        "with own as (
+            select t.ticket_key, p.path, floor(t.hour / 2160.0) as span, min(t.hour) as hour
+            from commit_tickets t
+            join change_paths p on p.artifact_kind = 'Commit' and t.sha = p.artifact_id
+            group by t.ticket_key, p.path, floor(t.hour / 2160.0)
+         )
+         select path, span, ticket_key, created_h, hour, count(*) over (partition by path, span) as tickets
+         from (
+            select o.path, o.span, o.hour, c.ticket_key, c.created_h
+            from own o join candidate_tickets c on o.ticket_key = c.ticket_key
+            union all
+            select o.path, o.span, o.hour, c.ticket_key, c.created_h
+            from own o join neighbours n on o.ticket_key = n.other join candidate_tickets c on n.one = c.ticket_key
+         )",
+    ),
+    (
+        // Changes, and tickets of which files that they touch were touched before.
+        "touched_pairs",
+        "select b.artifact_kind, b.artifact_id, t.ticket_key, count(distinct p.path) as touched
+         from change_began b
+         join change_paths p on b.artifact_kind = p.artifact_kind and b.artifact_id = p.artifact_id
+         join touched t on p.path = t.path
+         where t.tickets <= 24 and t.hour < b.began_h and b.worked_h - t.created_h >= -336
+           and t.span between floor((b.began_h - 1 * 2160) / 2160.0) and floor(b.began_h / 2160.0)
+         group by b.artifact_kind, b.artifact_id, t.ticket_key",
+    ),
+    (
         "change_words",
         "select w.artifact_kind, w.artifact_id, w.worked_h, w.sort, w.word, coalesce(m.weight, u.weight) as idf,
                 m.kind is not null as known
@@ -122,7 +228,33 @@ pub const HELPERS: &[(&str, &str)] = &[
          select c.artifact_kind, c.artifact_id, o.ticket_key
          from change_people c join owned o on c.person = o.person
          where o.tickets <= 24 and c.worked_h - o.created_h >= -336
-           and o.span between floor((c.worked_h - 1080) / 1080.0) and floor((c.worked_h + 336) / 1080.0)",
+           and o.span between floor((c.worked_h - 1080) / 1080.0) and floor((c.worked_h + 336) / 1080.0)
+         union
+         select artifact_kind, artifact_id, ticket_key from touched_pairs",
+    ),
+    (
+        // Where tickets stood at the time of the work, of those whose tracker told from the beginning.
+        "stood",
+        "select artifact_kind, artifact_id, ticket_key,
+                case when last in ('in_progress', 'blocked') then 3 when begun then 2 else 1 end as progress
+         from (
+            select p.artifact_kind, p.artifact_id, p.ticket_key, f.progress as last,
+                   row_number() over (
+                       partition by p.artifact_kind, p.artifact_id, p.ticket_key
+                       order by f.at desc, f.signal desc, f.seq desc) as age,
+                   bool_or(f.progress <> 'todo') over (
+                       partition by p.artifact_kind, p.artifact_id, p.ticket_key) as begun
+            from compared p
+            join unstated_changes c on p.artifact_kind = c.artifact_kind and p.artifact_id = c.artifact_id
+            join candidate_tickets t on p.ticket_key = t.ticket_key
+            join (
+                select ticket_key, cast(floor(date_part('epoch', at) / 3600) as bigint) as told_h from (
+                    select *, row_number() over (partition by ticket_key order by at, signal, seq) as place
+                    from fact_tickets
+                ) where place = 1 and progress <> 'done'
+            ) b on p.ticket_key = b.ticket_key and b.told_h <= t.created_h
+            join fact_tickets f on p.ticket_key = f.ticket_key and f.at <= c.worked_at
+         ) where age = 1",
     ),
     (
         // What each pair has in common.
@@ -132,7 +264,8 @@ pub const HELPERS: &[(&str, &str)] = &[
                      else cast(floor(cast(1000 * coalesce(s.shared, 0) as double) / w.total) as bigint) end as cover,
                 case when coalesce(w.total, 0) = 0 then 0
                      else 10 * cast(floor(cast(500 * coalesce(s.shared, 0) as double) / w.total) as bigint) end as covered,
-                coalesce(s.shared, 0) as shared, coalesce(f.file, 0) as file, c.worked_h - t.created_h as age,
+                coalesce(s.shared, 0) as shared, coalesce(f.file, 0) as file,
+                coalesce(d.touched, 0) as touched, coalesce(i.progress, 0) as progress, c.worked_h - t.created_h as age,
                 case when t.resolved_h < c.worked_h then c.worked_h - t.resolved_h else 0 end as done,
                 case when a.person is not null then case when r.person is not null then 5 else 4 end
                      when r.person is not null then case when t.assignee is null then 3 else 2 end
@@ -142,6 +275,10 @@ pub const HELPERS: &[(&str, &str)] = &[
          from compared p
          join unstated_changes c on p.artifact_kind = c.artifact_kind and p.artifact_id = c.artifact_id
          join candidate_tickets t on p.ticket_key = t.ticket_key
+         left join touched_pairs d
+           on p.artifact_kind = d.artifact_kind and p.artifact_id = d.artifact_id and p.ticket_key = d.ticket_key
+         left join stood i
+           on p.artifact_kind = i.artifact_kind and p.artifact_id = i.artifact_id and p.ticket_key = i.ticket_key
          left join change_people a
            on p.artifact_kind = a.artifact_kind and p.artifact_id = a.artifact_id and t.assignee = a.person
          left join change_people r
@@ -185,7 +322,7 @@ pub const HELPERS: &[(&str, &str)] = &[
                     select *, covered + cast(floor(shared / 8.0) as bigint)
                            + case when file > 0 then 1000 else 0 end
                            + case when age < 168 then 1500 when age < 720 then 1000 when age < 2880 then 500 else 0 end
-                           + case when owner >= 4 then 1500 else 0 end as rough
+                           + case when owner >= 4 then 1500 else 0 end + 250 * touched as rough
                     from features
                 )
             ) where rank <= 8
@@ -195,11 +332,13 @@ pub const HELPERS: &[(&str, &str)] = &[
                    cover.weight + shared.weight as text_weight,
                    cast(floor(sqrt(cast(cover.spread * cover.spread + shared.spread * shared.spread as double))) as bigint)
                      as text_spread,
-                   file.weight as file_weight, file.spread as file_spread,
+                   file.weight + touched.weight as file_weight,
+                   cast(floor(sqrt(cast(file.spread * file.spread + touched.spread * touched.spread as double))) as bigint)
+                     as file_spread,
                    owner.weight as owner_weight, owner.spread as owner_spread,
-                   age.weight + done.weight as time_weight,
-                   cast(floor(sqrt(cast(age.spread * age.spread + done.spread * done.spread as double))) as bigint)
-                     as time_spread,
+                   age.weight + done.weight + progress.weight as time_weight,
+                   cast(floor(sqrt(cast(age.spread * age.spread + done.spread * done.spread
+                     + progress.spread * progress.spread as double))) as bigint) as time_spread,
                    prior.weight + tag.weight + len.weight + pull.weight as other_weight,
                    cast(floor(sqrt(cast(tag.spread * tag.spread + len.spread * len.spread + pull.spread * pull.spread
                      as double))) as bigint) as other_spread
@@ -208,6 +347,10 @@ pub const HELPERS: &[(&str, &str)] = &[
             join model cover on cover.kind = 'bin:cover' and k.cover >= cover.at_least and k.cover < cover.below
             join model shared on shared.kind = 'bin:shared' and k.shared >= shared.at_least and k.shared < shared.below
             join model file on file.kind = 'bin:file' and k.file >= file.at_least and k.file < file.below
+            join model touched
+              on touched.kind = 'bin:touched' and k.touched >= touched.at_least and k.touched < touched.below
+            join model progress
+              on progress.kind = 'bin:progress' and k.progress >= progress.at_least and k.progress < progress.below
             join model age on age.kind = 'bin:age' and k.age >= age.at_least and k.age < age.below
             join model done on done.kind = 'bin:done' and k.done >= done.at_least and k.done < done.below
             join model owner on owner.kind = 'bin:owner' and k.owner >= owner.at_least and k.owner < owner.below
@@ -252,7 +395,11 @@ pub const HELPERS: &[(&str, &str)] = &[
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{choice::SHOWN_ONE_IN, *},
+        super::{
+            choice::SHOWN_ONE_IN,
+            touched::{NEIGHBOURS_MAX, PATHS, WORDS_MAX},
+            *,
+        },
         HELPERS,
     };
 
@@ -266,6 +413,12 @@ mod tests {
             format!("floor(l.worked_h / {SPAN_HOURS}.0) - {SPANS_BACK}"),
             format!("floor((c.worked_h - {OWN_HOURS}) / {OWN_HOURS}.0) and floor((c.worked_h + {AHEAD_HOURS})"),
             format!("f.rank <= {WORDS_MAX}"),
+            format!("where place <= {PATHS}"),
+            format!("+ {TOUCHED_ROUGH} * touched as rough"),
+            format!("from pairs) where others <= {NEIGHBOURS_MAX}"),
+            format!("floor(t.hour / {TOUCHED_HOURS}.0) as span"),
+            format!("t.tickets <= {TICKETS_MAX} and t.hour < b.began_h and b.worked_h - t.created_h >= -{AHEAD_HOURS}"),
+            format!("floor((b.began_h - {TOUCHED_BACK} * {TOUCHED_HOURS}) / {TOUCHED_HOURS}.0)"),
             format!("where rank <= {CANDIDATES}"),
             format!("{SHOWN_ONE_IN} * u >= whole"),
         ] {

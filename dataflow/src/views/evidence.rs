@@ -55,7 +55,16 @@ pub static VIEW: ViewSpec = ViewSpec {
           union all
           select t.signal, t.at, 'ticket' from fact_tickets t
           where t.ticket_key = $3
-            and $4 in ('text_similarity', 'file_overlap', 'author_is_assignee', 'time_proximity', 'competition')",
+            and $4 in ('text_similarity', 'file_overlap', 'author_is_assignee', 'time_proximity', 'competition')
+          union all
+          select c.signal, c.at, 'commit' from evidence e join fact_commits c on e.artifact_id = c.sha
+          where $4 = 'file_overlap' and e.artifact_kind = 'Commit' and e.ticket_key = $3
+          union all
+          select c.signal, c.at, 'commit' from edges n
+          join evidence e on e.ticket_key = case when n.src_id = $3 then n.dst_id else n.src_id end
+          join fact_commits c on e.artifact_id = c.sha
+          where $4 = 'file_overlap' and e.artifact_kind = 'Commit' and n.src_kind = 'Ticket' and n.dst_kind = 'Ticket'
+            and (n.src_id = $3 or n.dst_id = $3)",
 };
 
 /// What the oracle is made of: helpers that others read, too.

@@ -77,10 +77,15 @@ pub struct TicketRow {
     pub signal: SignalId,
 }
 
+/// The versions of tickets.
+pub fn versions<'s>(cx: &mut Cx<'s>) -> Arranged<'s, EntityId, Version<Arc<TicketFact>>> {
+    let tickets = cx.facts.tickets.clone();
+    tickets.map(|v| (id(EntityKind::Ticket, &v.value.ticket_key), v)).arrange_by_key_named("TicketVersions")
+}
+
 /// The latest undeleted versions.
 pub fn define<'s>(cx: &mut Cx<'s>) -> Arranged<'s, EntityId, Version<Arc<TicketFact>>> {
-    let versions = cx.facts.tickets.clone().map(|v| (id(EntityKind::Ticket, &v.value.ticket_key), v));
-    latest(versions, |v| v.deleted)
+    latest(cx.ticket_versions(), |v| v.deleted)
 }
 
 /// The project and key that a ticket has now.

@@ -26,7 +26,7 @@ use super::{
 /// What this connector is.
 pub static SPEC: ConnectorSpec = ConnectorSpec {
     name: "git",
-    version: 6,
+    version: 7,
     doc: "Any git repository on disk: commits with authors, parents and changed lines, branches and tags. Incremental: \
           a second import reads only what is new, and takes back commits that no branch or tag reaches any more.",
     verification: "read on this machine by `flowsync import git PATH…`; never accepted over HTTP",
@@ -192,6 +192,7 @@ fn read_commit(at: Micros, repo: &str, commit: &Commit<'_>, out: &mut Parsed<'_>
         subject: commit.message.trim_start().lines().next().unwrap_or_default().trim_end().into(),
         words: words::of_message(&commit.message),
         file_words: words::of_files(commit.files.iter().flatten().map(|(path, ..)| path.as_str())),
+        paths: words::of_paths(commit.files.iter().flatten().map(|(path, ..)| path.as_str())),
         parent_count: i64::try_from(commit.parents.len()).ok(),
         added_lines: count(|s| s.added),
         deleted_lines: count(|s| s.deleted),
@@ -214,6 +215,7 @@ fn gone_commit(repo: &Text, sha: &str) -> CommitFact {
         subject: "".into(),
         words: "".into(),
         file_words: "".into(),
+        paths: "".into(),
         parent_count: None,
         added_lines: None,
         deleted_lines: None,

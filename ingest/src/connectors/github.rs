@@ -40,7 +40,7 @@ pub struct Github;
 
 static SPEC: ConnectorSpec = ConnectorSpec {
     name: "github",
-    version: 6,
+    version: 7,
     doc: "Webhooks of GitHub and GitHub Enterprise: commits, branches and tags, pull requests and reviews, issues and \
           comments, deployments, workflow runs and releases. Content type application/json.",
     verification: "X-Hub-Signature-256: HMAC-SHA-256 of the body under the webhook's secret",

@@ -17,6 +17,9 @@ pub const WORDS_MAX: usize = 96;
 /// Paths of one change that are looked at.
 pub const FILES_MAX: usize = 64;
 
+/// Paths of one change that are kept.
+const PATHS_KEPT: usize = 8;
+
 const WORD_CHARS_MIN: usize = 3;
 const WORD_BYTES_MAX: usize = 40;
 /// No file system has longer names.
@@ -88,6 +91,15 @@ pub fn of_files<'a>(paths: impl IntoIterator<Item = &'a str>) -> Text {
         }
     }
     words.into_text()
+}
+
+/// Whole paths of touched files, by their hashes: the lowest ones, which are the same ones wherever the same files are touched.
+pub fn of_paths<'a>(paths: impl IntoIterator<Item = &'a str>) -> Text {
+    // FNV-1a: many paths, of which a few that collide do no harm.
+    let hashed = |path: &str| path.bytes().fold(0x811c_9dc5, |h: u32, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
+    let all: BTreeSet<u32> = paths.into_iter().take(FILES_MAX).map(hashed).collect();
+    let kept: Vec<_> = all.into_iter().take(PATHS_KEPT).map(|path| format!("{path:08x}")).collect();
+    kept.join(" ").into()
 }
 
 /// `MINOR` of `MINOR: typo`, `[HOTFIX] …` or `fix; …`.
@@ -206,6 +218,21 @@ mod tests {
     fn files_by_their_names() {
         let paths = ["core/src/BasketTest.java", "docs/a.md", "OrderBooks.scala", "README", "my-file.txt"];
         assert_eq!(words(&of_files(paths)), ["basket", "baskettest", "orderbook", "readme"]);
+    }
+
+    #[test]
+    fn paths_by_their_lowest_hashes() {
+        let paths: Vec<String> = (0..20).map(|n| format!("src/part_{n}.rs")).collect();
+        let of = |paths: &[String]| of_paths(paths.iter().map(String::as_str));
+        let all = of(&paths);
+        assert!(words(&all).is_sorted() && words(&all).len() == PATHS_KEPT);
+        assert!(words(&all).iter().all(|path| path.len() == 8));
+        // What is kept of all files is kept of some of them as well.
+        let some = of(&paths[..12]);
+        let one = |n: usize| of(&paths[n..=n]);
+        let both: Vec<_> = (0..12).map(one).filter(|path| all.contains(&**path)).collect();
+        assert!(!both.is_empty() && both.iter().all(|path| some.contains(&**path)));
+        assert_eq!(&*of(&[]), "");
     }
 
     #[test]

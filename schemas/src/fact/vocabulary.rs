@@ -108,10 +108,15 @@ words! {
         Shared = "shared",
         /// Information of the rarest word of the title that is the name of a touched file. Thousandths of a nat.
         File = "file",
+        /// How many of the touched files, of eight at most, stated commits of the ticket had touched before the work began, or
+        /// of tickets that its tracker connects with it.
+        Touched = "touched",
         /// From the ticket's creation to the work. Hours.
         Age = "age",
         /// From the ticket's resolution to the work, at least one; none where it was open then. Hours.
         Done = "done",
+        /// Where the ticket stood at the time of the work, by its tracker: 3 in progress, 2 no more, 1 not begun; 0 is not known.
+        Progress = "progress",
         /// Whose ticket it is: 5 the author is assignee and reporter, 4 assignee, 3 reporter and nobody is assigned, 2 reporter
         /// and another is assigned, 1 nobody is assigned, 0 another is.
         Owner = "owner",

@@ -70,8 +70,10 @@ fn model() -> Model {
         Feature::Cover => bins(&[300, 800], &[-700, 300, 2_100]),
         Feature::Shared => bins(&[1_500, 4_000], &[0, 400, 900]),
         Feature::File => bins(&[1], &[0, 800]),
+        Feature::Touched => bins(&[1, 2, 3], &[0, 300, 700, 1_100]),
         Feature::Age => bins(&[0, 24, 72], &[-600, 900, 300, 0]),
         Feature::Done => bins(&[1], &[0, -900]),
+        Feature::Progress => bins(&[1, 2, 3], &[0, -500, -900, 1_200]),
         Feature::Owner => bins(&[1, 2, 3, 4, 5], &[-200, 0, 100, 700, 1_900, 1_500]),
         Feature::Tag => bins(&[1], &[0, -1_300]),
         Feature::Length => bins(&[2], &[0, -150]),
@@ -88,6 +90,11 @@ fn model() -> Model {
         words: known.into_iter().map(|(word, idf)| (word.into(), idf)).collect(),
     });
     model
+}
+
+/// Hashes of paths.
+fn paths() -> impl Strategy<Value = String> + Clone {
+    prop::sample::subsequence(vec!["00a1", "4b2c", "77d0"], 0..3).prop_map(|paths| paths.join(" "))
 }
 
 fn tickets() -> impl Strategy<Value = FactBody> {
@@ -132,9 +139,9 @@ fn tickets() -> impl Strategy<Value = FactBody> {
 
 fn commits() -> impl Strategy<Value = FactBody> {
     let repo = prop::sample::select(vec!["o/r", "o/s"]);
-    let told = (words(), words(), prop::option::of(0i64..9));
+    let told = (words(), words(), paths(), prop::option::of(0i64..9));
     (repo, sha(), some_person(), some_at(), some_at(), told, prop::bool::weighted(0.2)).prop_map(
-        |(repo, sha, author, authored_at, committed_at, (words, files, lines), deleted)| {
+        |(repo, sha, author, authored_at, committed_at, (words, files, paths, lines), deleted)| {
             FactBody::Commit(CommitFact {
                 repo: repo.into(),
                 sha: sha.into(),
@@ -145,6 +152,7 @@ fn commits() -> impl Strategy<Value = FactBody> {
                 subject: "change".into(),
                 words: words.into(),
                 file_words: files.replace("minor:", "").trim().into(),
+                paths: paths.into(),
                 parent_count: lines,
                 added_lines: lines,
                 deleted_lines: lines,
@@ -260,16 +268,20 @@ fn trace() -> impl Strategy<Value = TraceFact> + Clone {
 fn relations() -> impl Strategy<Value = FactBody> {
     (
         prop::sample::select(EdgeKind::ALL.to_vec()),
-        any::<bool>(),
+        prop::sample::select(vec![EntityKind::Commit, EntityKind::PullRequest, EntityKind::Ticket]),
         sha(),
         pull(),
         ticket_key(),
+        prop::sample::select(vec!["10001", "SHOP-1", "PAY-2"]),
         prop::bool::weighted(0.3),
     )
-        .prop_map(|(edge, of_commit, sha, number, ticket, deleted)| {
-            let (src_kind, src_id) =
-                if of_commit { (EntityKind::Commit, sha) } else { (EntityKind::PullRequest, format!("o/r#{number}")) };
-            let (dst_kind, dst_id) = if of_commit && edge == EdgeKind::PartOf {
+        .prop_map(|(edge, src_kind, sha, number, ticket, other, deleted)| {
+            let src_id = match src_kind {
+                EntityKind::Commit => sha,
+                EntityKind::PullRequest => format!("o/r#{number}"),
+                _ => other.to_owned(),
+            };
+            let (dst_kind, dst_id) = if src_kind == EntityKind::Commit && edge == EdgeKind::PartOf {
                 (EntityKind::PullRequest, format!("o/r#{number}"))
             } else {
                 (EntityKind::Ticket, ticket.1.to_owned())

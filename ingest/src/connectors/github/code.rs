@@ -88,6 +88,7 @@ fn commit(cx: Cx<'_, '_, '_>, pushed_at: Micros, repo: &Text, branch: Option<&st
     let lists = [&commit.added, &commit.removed, &commit.modified];
     let changed =
         lists.iter().any(|l| l.is_some()).then(|| lists.iter().flat_map(|l| l.iter()).map(|l| l.len() as i64).sum());
+    let paths = || lists.iter().flat_map(|l| l.iter().flatten()).map(|path| &**path);
     let fact = CommitFact {
         repo: repo.clone(),
         sha: sha.clone(),
@@ -97,7 +98,8 @@ fn commit(cx: Cx<'_, '_, '_>, pushed_at: Micros, repo: &Text, branch: Option<&st
         committed_at: committed_at.map(|t| t.0),
         subject: commit.message.lines().next().unwrap_or_default().into(),
         words: words::of_message(&commit.message),
-        file_words: words::of_files(lists.iter().flat_map(|l| l.iter().flatten()).map(|path| &**path)),
+        file_words: words::of_files(paths()),
+        paths: words::of_paths(paths()),
         parent_count: None,
         added_lines: None,
         deleted_lines: None,
