@@ -15,6 +15,7 @@
 mod audited;
 #[cfg(test)]
 pub(crate) mod conformance;
+pub(crate) mod copied;
 mod embedded;
 mod reader;
 #[cfg(not(fuzzing))]

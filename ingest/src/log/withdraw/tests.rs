@@ -264,6 +264,8 @@ fn withdrawing_gives_the_space_back() {
     log.withdraw((0..200).filter(|n| n % 10 > 0).map(|n| (at(n), None)).collect()).unwrap();
     let after = log.store.records.disk_space();
     assert!(after < before / 8, "{before} before, {after} after");
+    log.compact().unwrap();
+    assert!(log.store.records.disk_space() <= after && read(&log).len() == 200);
 }
 
 #[test]
