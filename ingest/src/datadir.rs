@@ -59,6 +59,12 @@ pub enum DataDirError {
         /// The directory.
         path: PathBuf,
     },
+    /// A restore was interrupted.
+    #[error("a backup was being restored to {} and is not whole: run `flowsync restore` again", path.display())]
+    Restoring {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A key is damaged.
     #[error("{} is {bytes} bytes long, not 32: restore it from a backup. {needed_for}", path.display())]
     Key {
@@ -127,6 +133,7 @@ impl DataDir {
     /// Where another process writes, or the file system refuses.
     pub fn open_writer(path: &Path, who: &str) -> Result<Self, DataDirError> {
         create_dir(path, 0o755)?;
+        refuse_half_restored(path)?;
         let at = path.join("lock");
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&at).map_err(failed(&at))?;
@@ -161,6 +168,7 @@ impl DataDir {
     /// Where there is no data.
     pub fn open_reader(path: &Path) -> Result<Self, DataDirError> {
         let dir = Self { path: path.to_owned(), lock: None, keyring: Mutex::default() };
+        refuse_half_restored(path)?;
         if dir.key_file().is_file() { Ok(dir) } else { Err(DataDirError::NoData { path: dir.path }) }
     }
 
@@ -313,6 +321,11 @@ impl DataDir {
         Ok(SigningKey::of_log(&read_key(path, needed_for)?, 0))
     }
 
+    /// The key that signs the log in a directory that is being restored.
+    pub(crate) fn signing_key_in(path: &Path) -> Result<SigningKey, DataDirError> {
+        Self { path: path.to_owned(), lock: None, keyring: Mutex::default() }.signing_key()
+    }
+
     /// Makes a key where there is none: whole and on the disk before it has its name.
     fn make_key(&self, path: &Path) -> Result<(), DataDirError> {
         if path.exists() {
@@ -333,6 +346,16 @@ impl DataDir {
         };
         make().map_err(failed(path))
     }
+}
+
+/// What lies in a directory while a backup is restored to it.
+pub(crate) const RESTORING: &str = "restoring";
+
+fn refuse_half_restored(path: &Path) -> Result<(), DataDirError> {
+    if path.join(RESTORING).exists() {
+        return Err(DataDirError::Restoring { path: path.to_owned() });
+    }
+    Ok(())
 }
 
 fn failed(path: &Path) -> impl Fn(io::Error) -> DataDirError + use<> {

@@ -7,6 +7,7 @@
 //!             └ connector: verify, parse    (pure)
 //! log ─► dataflow, at the epoch bounds that the mint decides
 //!  └───► audit    (a Merkle tree over the records, signed)
+//! backup: all that cannot be computed anew, in one stream, without the keys
 //! keys: what log and vault hold is sealed, piece by piece, and each piece's key can be destroyed
 //! ```
 //!
@@ -15,6 +16,7 @@
 
 pub mod appender;
 pub mod audit;
+pub mod backup;
 pub mod connectors;
 pub mod datadir;
 pub mod gateway;

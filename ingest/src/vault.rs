@@ -26,6 +26,7 @@ use crate::{
     seal::{Keys, Purpose, SealError},
 };
 
+pub(crate) mod copied;
 mod lines;
 
 const FILE: &str = "names.ndjson";

@@ -1,18 +1,28 @@
-//! Any bytes, as a record of the log, and as a damaged one: an error or a signal, and a signal survives its record.
+//! Any bytes, as a record of the log, as a packed one, and as damaged ones: an error or a signal, and a signal survives its
+//! record.
 //!
 //! An input is read as a record; as edits, four bytes each, of the record of a signal; and as the parts of a signal.
 
 #![no_main]
 
-use flowsync_ingest::log::record::{FORMAT, RecordError, decode, encode};
+use flowsync_ingest::log::record::{FORMAT, RecordError, decode, encode, pack_to, unpack};
 use flowsync_schemas::{Channel, Micros, Signal, SignalId};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     read(data);
+    let _ = unpack(data);
+    let _ = unpack(&[b"L", data].concat());
     let signal = signal(data);
     let mut record = encode(&signal);
     assert_eq!(decode(&record).as_ref(), Ok(&signal), "a signal does not survive its record");
+    let mut packed = pack_to(Vec::new(), &signal);
+    assert!(packed.len() <= record.len() && unpack(&packed).as_ref() == Ok(&signal), "a signal does not survive packing");
+    if let [first, second, ..] = *data {
+        let place = usize::from(first) * packed.len() / 256;
+        packed[place] = second;
+        let _ = unpack(&packed);
+    }
     // Beside the texts themselves, an envelope is small.
     let texts: usize = signal.headers.iter().map(|(n, v)| n.len() + v.len() + 20).sum();
     let all = texts + signal.source.len() + signal.delivery.len() + signal.verified_by.len() + signal.body.len();

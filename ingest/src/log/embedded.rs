@@ -29,6 +29,7 @@ use flowsync_schemas::{LogPosition, Signal, SignalId};
 use super::{
     Appended, Audited, Log, LogError, Withdrawn, corrupt,
     reader::Reader,
+    record::RECORD_BYTES_MAX,
     sealed,
     store::{Store, failure, packed},
     tail::{self, Mark, cut_torn_append},
@@ -39,9 +40,6 @@ use crate::{
     lock,
     seal::{self, Keys, NONCE_BYTES, Purpose},
 };
-
-/// Largest record. Bodies are limited far below by whoever receives them.
-const RECORD_BYTES_MAX: usize = 256 << 20;
 
 /// Space that stays free on the disk of the log: more than the store writes in the background.
 const FREE_BYTES_MIN: u64 = 256 << 20;
@@ -289,6 +287,11 @@ impl Log for EmbeddedLog {
                 break;
             }
             let signal = reader.signal(offset, record.as_deref(), stands.as_deref())?;
+            // A packed record may be far larger as read: what nobody could hold is not read in one go.
+            bytes = bytes.saturating_add(size(&signal).saturating_sub(stored.len()));
+            if !out.is_empty() && bytes > bytes_max {
+                break;
+            }
             out.push((LogPosition { partition: 0, offset }, signal));
         }
         Ok(out)
@@ -335,6 +338,11 @@ impl Log for EmbeddedLog {
         Self::check_partition(partition).ok()?;
         Some(Box::new(self.store.view()))
     }
+}
+
+/// Bytes of a signal in memory.
+fn size(signal: &Signal) -> usize {
+    signal.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() + signal.body.len()
 }
 
 /// A failed commit: what of it is on the disk is unknown, and the store takes nothing more.

@@ -15,6 +15,7 @@
 mod audited;
 #[cfg(test)]
 pub(crate) mod conformance;
+pub(crate) mod copied;
 mod embedded;
 mod reader;
 #[cfg(not(fuzzing))]
@@ -59,8 +60,8 @@ pub trait Log: Send + Sync {
     /// None of the signals is acknowledged; see [`LogError::is_retryable`] for whether to try again.
     fn append(&self, signals: &[Signal]) -> Result<Vec<Appended>, LogError>;
 
-    /// Signals of one partition from `from` on, in order: at most `records_max`, and at most `bytes_max` bytes as stored,
-    /// but at least one where there is one and `records_max` is not 0. Empty at the end.
+    /// Signals of one partition from `from` on, in order: at most `records_max`, and at most `bytes_max` bytes as stored
+    /// or as read, whichever is more, but at least one where there is one and `records_max` is not 0. Empty at the end.
     ///
     /// # Errors
     /// Where the partition does not exist or a record cannot be read.

@@ -1,9 +1,14 @@
 //! A signal as bytes: one format byte, the envelope in postcard, then the raw body up to the end. That is format 1; format 2
-//! is the same, sealed (log/sealed.rs).
+//! is the same, packed and sealed (log/sealed.rs).
+//!
+//! ```text
+//! packed:  record of format 1                                              where that is not longer
+//!          'L' ‖ length of the record (4, big-endian) ‖ its LZ4 block
+//! ```
 //!
 //! Invariants: an old record stays readable by every newer build (the kept sample holds that); what a record looks like
 //! does not follow from how `Signal` is declared, so a change there cannot change the format unseen; decoding any bytes
-//! ends in a signal or an error (I10). There is no checksum here: the store verifies one over every block that it
+//! ends in a signal or an error (I10), and takes no more memory than a record may have (I9). There is no checksum here: the store verifies one over every block that it
 //! reads, from its journal and from its tables.
 
 use flowsync_schemas::{Micros, Signal, SignalId};
@@ -18,6 +23,15 @@ const PLAIN: u8 = 1;
 
 /// Format 1, sealed with a key of its own.
 pub(super) const SEALED: u8 = 2;
+
+/// What is sealed begins with it where it was made smaller.
+const PACKED: u8 = b'L';
+
+/// Largest record. Bodies are limited far below by whoever receives them.
+pub(super) const RECORD_BYTES_MAX: usize = 256 << 20;
+
+/// No LZ4 block stands for more bytes than this for each of its own.
+const EXPANSION_MAX: usize = 256;
 
 /// Format 1. Field order is the format.
 #[derive(Serialize, Deserialize)]
@@ -68,6 +82,44 @@ pub(super) fn encode_to(mut out: Vec<u8>, signal: &Signal) -> Vec<u8> {
     let mut out = postcard::to_extend(&envelope, out).expect("an envelope can be encoded");
     out.extend_from_slice(&signal.body);
     out
+}
+
+/// A signal as it is sealed, behind what is in `out`. What is sealed cannot be made smaller later.
+pub fn pack_to(mut out: Vec<u8>, signal: &Signal) -> Vec<u8> {
+    let (at, plain) = (out.len(), encode_to(Vec::with_capacity(192 + signal.body.len()), signal));
+    // What is longer is refused as a record, and would not be read.
+    if let (Ok(length), true) = (u32::try_from(plain.len()), plain.len() <= RECORD_BYTES_MAX) {
+        out.push(PACKED);
+        out.extend(length.to_be_bytes());
+        let block = out.len();
+        out.resize(block + lz4_flex::block::get_maximum_output_size(plain.len()), 0);
+        if let Ok(bytes) = lz4_flex::block::compress_into(&plain, &mut out[block..])
+            && block + bytes < at + plain.len()
+        {
+            out.truncate(block + bytes);
+            return out;
+        }
+    }
+    out.truncate(at);
+    out.extend(plain);
+    out
+}
+
+/// The signal that [`pack_to`] wrote.
+pub fn unpack(bytes: &[u8]) -> Result<Signal, RecordError> {
+    let Some((&PACKED, rest)) = bytes.split_first() else { return decode(bytes) };
+    let damaged = |what: &str| RecordError::Damaged(what.to_owned());
+    let (length, block) = rest.split_first_chunk::<4>().ok_or_else(|| damaged("a packed record is too short"))?;
+    let length = u32::from_be_bytes(*length) as usize;
+    if length > RECORD_BYTES_MAX || length > block.len().saturating_mul(EXPANSION_MAX) {
+        return Err(damaged("a packed record says that it is longer than it can be"));
+    }
+    let mut plain = vec![0; length];
+    match lz4_flex::block::decompress_into(block, &mut plain) {
+        Ok(found) if found == length => decode(&plain),
+        Ok(_) => Err(damaged("a packed record is shorter than it says")),
+        Err(error) => Err(RecordError::Damaged(format!("a packed record cannot be unpacked: {error}"))),
+    }
 }
 
 /// The signal of a record of format 1.
@@ -156,7 +208,51 @@ mod tests {
         assert!(matches!(decode(&[]), Err(RecordError::Damaged(_))));
     }
 
+    fn text() -> Signal {
+        Signal { body: "{\"ticket\": \"OPS-17\"}".repeat(40).into_bytes(), ..sample().remove(0) }
+    }
+
+    #[test]
+    fn what_can_become_smaller_does_and_nothing_becomes_larger() {
+        for signal in sample().into_iter().chain([text()]) {
+            let (packed, plain) = (pack_to(vec![7], &signal), encode(&signal));
+            assert_eq!((packed[0], unpack(&packed[1..]).unwrap()), (7, signal));
+            assert!(packed.len() <= 1 + plain.len());
+        }
+        assert!(pack_to(vec![], &text()).len() * 3 < encode(&text()).len());
+        assert_eq!(unpack(&encode(&sample()[0])).unwrap(), sample()[0]);
+    }
+
+    #[test]
+    fn a_packed_record_takes_no_more_memory_than_it_can_stand_for() {
+        let packed = pack_to(vec![], &text());
+        for length in [0, 1, encode(&text()).len() as u32 - 1, encode(&text()).len() as u32 + 1, 1 << 28, u32::MAX] {
+            let mut bad = packed.clone();
+            bad[1..5].copy_from_slice(&length.to_be_bytes());
+            assert!(matches!(unpack(&bad), Err(RecordError::Damaged(_))), "{length}");
+        }
+        for short in 0..packed.len() {
+            assert!(unpack(&packed[..short]).is_err(), "{short}");
+        }
+        // Packed twice is no record.
+        let mut twice = vec![PACKED];
+        twice.extend((packed.len() as u32).to_be_bytes());
+        twice.extend(lz4_flex::block::compress(&packed));
+        assert!(unpack(&twice).is_err());
+    }
+
     proptest! {
+        #[test]
+        fn no_packed_bytes_panic(flips in proptest::collection::vec((any::<usize>(), any::<u8>()), 0..6), cut: usize) {
+            let mut packed = pack_to(vec![], &text());
+            for (at, to) in flips {
+                let at = at % packed.len();
+                packed[at] = to;
+            }
+            packed.truncate(cut % (packed.len() + 1));
+            let _ = unpack(&packed);
+        }
+
         #[test]
         fn no_bytes_panic(which in 0..3usize, flips in proptest::collection::vec((any::<usize>(), any::<u8>()), 0..6), cut: usize) {
             let mut record = encode(&sample()[which]);

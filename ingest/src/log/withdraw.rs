@@ -27,7 +27,7 @@ const BATCH_RECORDS_MAX: usize = 4096;
 const BATCH_BYTES_MAX: usize = 16 << 20;
 
 /// Where the state is kept among the replacements: behind every offset.
-const STATE: [u8; 9] = [0xff; 9];
+pub(super) const STATE: [u8; 9] = [0xff; 9];
 
 /// How long the store may take to write what is removed into its tables, in steps of 10 ms.
 const FLUSH_STEPS_MAX: usize = 3000;
@@ -43,11 +43,37 @@ pub struct Withdrawn {
     pub unchanged: u64,
 }
 
+/// Who verified a signal of which nothing is left.
+pub(super) const VERIFIED_BY: &str = "withdrawn";
+
 #[derive(Default, Serialize, Deserialize)]
-struct State {
+pub(super) struct State {
     /// Number of the next replacement.
     next: u64,
     under_way: UnderWay,
+}
+
+impl State {
+    /// From a log of so many signals.
+    pub fn read(bytes: &[u8], end: u64) -> Result<Self, LogError> {
+        postcard::from_bytes(bytes).map_err(|_| corrupt(end, "what is being withdrawn cannot be read"))
+    }
+
+    pub fn written(&self) -> Vec<u8> {
+        #[allow(clippy::expect_used)] // Numbers and lists of known length: postcard refuses none, a Vec grows.
+        postcard::to_allocvec(self).expect("a state can be encoded")
+    }
+
+    /// A log that was restored knows less than the ring.
+    pub fn behind(&mut self, destroyed: u64) {
+        self.next = self.next.max(destroyed);
+    }
+
+    /// The number of a replacement.
+    pub fn take_number(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
+    }
 }
 
 /// What (b) and (c) have to do.
@@ -126,25 +152,18 @@ impl EmbeddedLog {
 
     fn withdrawal(&self) -> Result<State, LogError> {
         let found = self.store.replaced.get(STATE).map_err(|e| failure(&self.store.path, None, e))?;
-        let read = |bytes: fjall::UserValue| {
-            let detail = "what is being withdrawn cannot be read";
-            postcard::from_bytes(&bytes).map_err(|_| corrupt(*lock(&self.end), detail))
-        };
-        found.map_or_else(|| Ok(State::default()), read)
+        found.map_or_else(|| Ok(State::default()), |bytes| State::read(&bytes, *lock(&self.end)))
     }
 
     fn put_state(&self, batch: &mut fjall::OwnedWriteBatch, state: &State) {
-        #[allow(clippy::expect_used)] // Numbers and lists of known length: postcard refuses none, a Vec grows.
-        let bytes = postcard::to_allocvec(state).expect("a state can be encoded");
-        batch.insert(&self.store.replaced, STATE, bytes);
+        batch.insert(&self.store.replaced, STATE, state.written());
     }
 
     /// (a) for as many as a batch holds.
     pub(super) fn withdrawal_begins(&self, wanted: &mut Wanted) -> Result<(UnderWay, Withdrawn), LogError> {
         let (mut done, mut bytes) = (Withdrawn::default(), 0);
         let mut state = self.withdrawal()?;
-        // A log that was restored knows less than the ring.
-        state.next = state.next.max(self.store.keys.destroyed_end(Purpose::Replacements));
+        state.behind(self.store.keys.destroyed_end(Purpose::Replacements));
         let mut batch = self.store.database.batch().durability(Some(PersistMode::SyncAll));
         let snapshot = self.store.database.snapshot();
         let mut reader = Reader::of(&self.store);
@@ -234,6 +253,15 @@ impl EmbeddedLog {
         }
         self.destroy_keys(&under_way)?;
         self.remove_records(&under_way).map(drop)
+    }
+
+    /// Gives back the space of what was removed: the tables of the records are written anew without it.
+    ///
+    /// # Errors
+    /// Where there is too little space for both, or a write fails.
+    pub fn compact(&self) -> Result<(), LogError> {
+        let _one = lock(&self.withdrawing);
+        self.reclaim()
     }
 
     /// Writes the tables anew without what was removed. Takes as much space as the records for a moment; where there is less,

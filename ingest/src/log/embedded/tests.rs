@@ -36,6 +36,19 @@ fn a_full_disk_is_an_error_and_the_log_goes_on_when_there_is_space_again() {
 }
 
 #[test]
+fn a_read_is_bounded_by_what_it_unpacks_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = EmbeddedLog::open(dir.path(), Keys::fixed()).unwrap();
+    let all: Vec<_> = (0..8).map(|n| Signal { body: vec![b' '; 1 << 20], ..signal(n, 0) }).collect();
+    log.append(&all).unwrap();
+    let stored: usize = log.audited(0).unwrap().records(0).map(|record| record.unwrap().1.len()).sum();
+    assert!(stored < 1 << 20, "{stored}");
+    let read = log.read(LogPosition::default(), usize::MAX, (3 << 20) + 1000).unwrap();
+    assert!(read.into_iter().map(|(_, signal)| signal).eq(all[..3].iter().cloned()));
+    assert_eq!(log.read(LogPosition::default(), 9, 1).unwrap().len(), 1);
+}
+
+#[test]
 fn a_second_process_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let _log = EmbeddedLog::open(dir.path(), Keys::fixed()).unwrap();
