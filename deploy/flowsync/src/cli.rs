@@ -158,6 +158,33 @@ pub enum Command {
         #[command(subcommand)]
         privacy: Privacy,
     },
+    /// Write all that cannot be computed anew into one file, also while `run` goes on: log, names, checkpoints, settings.
+    ///
+    /// Tables are computed anew after a restore. The keys are not in it, so that what was erased is unreadable in backups as well:
+    /// keep a copy of the folder `keys` by itself, and only the newest.
+    Backup {
+        /// File to write.
+        to: PathBuf,
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Make a data directory from a backup and the keys.
+    Restore {
+        /// The backup.
+        backup: PathBuf,
+        /// Folder of the keys: the newest copy of `keys`.
+        #[arg(long, value_name = "FOLDER")]
+        keys: PathBuf,
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Give back the space of what is no longer there: withdrawn deliveries, epochs that are no longer kept.
+    ///
+    /// `run` does it by itself as it goes, a little after each commit; this does it at once, and needs the data directory for itself.
+    Compact {
+        #[command(flatten)]
+        data: Data,
+    },
     /// The keys that log and vault are sealed with.
     Keys {
         #[command(subcommand)]

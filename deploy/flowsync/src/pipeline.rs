@@ -129,6 +129,8 @@ impl Status {
 pub struct Pipeline {
     /// The log.
     pub log: Arc<dyn Log>,
+    /// The same, as the files that it is.
+    pub embedded: Arc<EmbeddedLog>,
     /// Names of people.
     pub vault: Arc<Vault>,
     /// The way into the log.
@@ -158,12 +160,17 @@ fn program(model: &Model, erasures: u64) -> String {
 
 /// The tables of a data directory that this process holds for writing.
 pub async fn open_sink(dir: &DataDir, model: &Model) -> Result<Sink> {
+    open_sink_with(dir, model, SinkOptions::default()).await
+}
+
+/// The same, with other limits.
+pub async fn open_sink_with(dir: &DataDir, model: &Model, options: SinkOptions) -> Result<Sink> {
     let catalogue = Catalogue {
         base: base_tables().copied().collect(),
         views: data::specs().into_iter().map(|v| v.table).collect(),
     };
     let program = program(model, privacy::erasures(&dir.privacy())?);
-    Sink::open(dir.path(), catalogue, program, SinkOptions::default()).await.context("the tables")
+    Sink::open(dir.path(), catalogue, program, options).await.context("the tables")
 }
 
 /// What is taken out of rows that cannot be computed anew, because their signals are past their retention.
@@ -186,7 +193,8 @@ impl Pipeline {
         rewrite: Option<Rewrite>,
     ) -> Result<Self> {
         let keys = dir.keyring()?;
-        let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(&dir.log(), keys.clone())?);
+        let embedded = Arc::new(EmbeddedLog::open(&dir.log(), keys.clone())?);
+        let log: Arc<dyn Log> = embedded.clone();
         let checkpoints = Checkpoints::open(&dir.audit(), dir.signing_key()?)?;
         let keeper = Arc::new(Keeper::start(log.clone(), checkpoints, SIGN_EVERY)?);
         let vault = Arc::new(Vault::open(&dir.vault(), keys)?);
@@ -235,7 +243,7 @@ impl Pipeline {
             spawn("committer", &status, &stop, move || committer.run(&commits, rebuild_to, &base_in))?,
         ];
         let appender = Arc::new(appender);
-        Ok(Self { log, vault, appender, keeper, people, engine, feed, status, stop, threads, dir })
+        Ok(Self { log, embedded, vault, appender, keeper, people, engine, feed, status, stop, threads, dir })
     }
 
     /// Waits until the tables hold everything that the log holds now.

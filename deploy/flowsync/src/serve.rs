@@ -4,7 +4,8 @@ use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, Result};
 use flowsync_ingest::{
-    GatewayLimits, GatewayState, Log, audit::audit_routes, connectors, connectors::Secrets, gateway, serve,
+    GatewayLimits, GatewayState, Log, audit::audit_routes, backup::backup_routes, connectors, connectors::Secrets,
+    gateway, serve,
 };
 use flowsync_query::{
     Health, Metrics, ServerState, SignalReader,
@@ -71,6 +72,7 @@ impl Server {
         let others = digest_routes(DigestState { engine: engine.clone(), names: names.clone() })
             .merge(stream_routes(StreamState { engine, feed, names }))
             .merge(audit_routes(pipeline.keeper.clone()))
+            .merge(backup_routes(&pipeline.dir, pipeline.embedded.clone()))
             .merge(hooks);
         let router = flowsync_query::router(state, others);
         let (stop, mut stopped) = watch::channel(false);

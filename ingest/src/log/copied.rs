@@ -304,7 +304,7 @@ fn bare(id: SignalId) -> Signal {
         occurred_at: None,
         received_at: Micros(0),
         channel: Channel::Import,
-        verified_by: withdraw::VERIFIED_BY.into(),
+        verified_by: Signal::WITHDRAWN.into(),
         headers: Vec::new(),
         body: Vec::new(),
     }

@@ -43,9 +43,6 @@ pub struct Withdrawn {
     pub unchanged: u64,
 }
 
-/// Who verified a signal of which nothing is left.
-pub(super) const VERIFIED_BY: &str = "withdrawn";
-
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct State {
     /// Number of the next replacement.

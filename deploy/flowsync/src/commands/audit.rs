@@ -163,7 +163,7 @@ fn check(proof: &Path, key: &str, body: Option<&Path>) -> Result<()> {
 }
 
 /// Where the process that holds the data directory serves, if one does.
-fn server(dir: &Path) -> Result<Option<String>> {
+pub fn server(dir: &Path) -> Result<Option<String>> {
     Ok(DataDir::open_reader(dir)?.holder()?.and_then(|holder| holder.listen))
 }
 

@@ -1,8 +1,10 @@
 //! The commands, one file each or together where they are a few lines.
 
 mod audit;
+mod backup;
 mod calibrate;
 mod check;
+mod compact;
 mod demo;
 mod import;
 mod keys;
@@ -40,6 +42,9 @@ pub fn dispatch(cli: Cli, runtime: &Runtime) -> Result<()> {
         Command::Why { view, key, data, json } => why::run(&data.dir, &view, &key, json, runtime),
         Command::Audit { audit } => audit::run(&audit),
         Command::Privacy { privacy } => privacy::run(&privacy, runtime),
+        Command::Backup { to, data } => backup::backup(&data.dir, &to),
+        Command::Restore { backup, data, keys } => backup::restore(&backup, &data.dir, &keys),
+        Command::Compact { data } => compact::run(&data.dir),
         Command::Keys { keys } => keys::run(&keys),
         Command::Simulate(args) => simulate::run(&args),
         Command::Views => read::views(),

@@ -100,7 +100,7 @@ fn load(
 }
 
 /// Rows of every view that does not tell of our own clock.
-fn rows(dir: &Path) -> Vec<(&'static str, Vec<String>)> {
+pub fn rows(dir: &Path) -> Vec<(&'static str, Vec<String>)> {
     let timed = ["integration_health", "rejects"];
     let names = views::ALL.iter().map(|v| v.spec.table.name).filter(|name| !timed.contains(name));
     names

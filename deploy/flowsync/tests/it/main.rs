@@ -1,6 +1,7 @@
 //! The one integration-test binary. One module a subject; linking DataFusion is the bill, so it is paid once.
 
 mod audit;
+mod backup;
 mod catalogue;
 mod commands;
 mod corrections;

@@ -188,6 +188,13 @@ fn an_erased_person_is_in_nothing_that_is_left() {
     Server::start(&dir, &config).stop();
     assert_eq!((found(&dir), totals(&dir)), (Vec::new(), before));
 
+    succeed(flowsync().args(["compact", "--dir"]).arg(&dir));
+    let master = fs::read(dir.join("keys/master.key")).expect("the master key");
+    succeed(flowsync().args(["keys", "rotate", "--dir"]).arg(&dir));
+    assert_ne!(fs::read(dir.join("keys/master.key")).expect("the master key"), master);
+    let digest = ["digest", "--role", "engineer", "--since", "2026-09-01", "--dir"];
+    assert!(succeed(flowsync().args(digest).arg(&dir)).contains("Grace H"), "names are read under the new master key");
+
     // Whoever has the log of before, and the keys of now, reads nothing of her.
     fs::remove_dir_all(dir.join("log")).expect("removed");
     copy(&folder.path().join("backup/log"), &dir.join("log"));

@@ -1,0 +1,71 @@
+//! `flowsync backup` and `flowsync restore`.
+//!
+//! The log is open in one process only: beside a running server the server is asked, and goes on taking in signals meanwhile.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, BufReader, BufWriter, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use anyhow::{Context, Result, bail};
+use flowsync_ingest::{
+    EmbeddedLog, Vault,
+    backup::{self, Summary},
+};
+
+use super::{audit::server, hold};
+
+pub fn backup(dir: &Path, to: &Path) -> Result<()> {
+    // Under its name only when it is whole and read back.
+    let new = to.with_added_extension("new");
+    let failed = || new.display().to_string();
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new);
+    let mut out = BufWriter::new(file.with_context(failed)?);
+    match server(dir)? {
+        Some(address) => {
+            let url = format!("http://{address}/api/backup");
+            let mut answer = ureq::get(&url).call().with_context(|| url.clone())?;
+            io::copy(&mut answer.body_mut().as_reader(), &mut out).with_context(|| url.clone())?;
+        }
+        None => {
+            let Some(held) = hold(dir)? else {
+                bail!("another command holds {}: try again when it has ended", dir.display());
+            };
+            // Seals what an older build left plain.
+            Vault::open(&held.vault(), held.keyring()?)?;
+            let log = EmbeddedLog::open(&held.log(), held.keyring()?)?;
+            backup::write(&held, &log, &mut out)?;
+        }
+    }
+    out.flush().with_context(failed)?;
+    out.get_ref().sync_all().with_context(failed)?;
+    drop(out);
+    let summary = backup::check(&mut BufReader::new(File::open(&new).with_context(failed)?))?;
+    fs::rename(&new, to).with_context(failed)?;
+    println!("{} in {}", describe(&summary), to.display());
+    println!("the keys are not in it: keep a copy of {}, by itself and only the newest", dir.join("keys").display());
+    Ok(())
+}
+
+pub fn restore(backup: &Path, dir: &Path, keys: &Path) -> Result<()> {
+    let file = File::open(backup).with_context(|| backup.display().to_string())?;
+    let summary = backup::restore(&mut BufReader::new(file), dir, keys)?;
+    println!("{} restored into {}", describe(&summary), dir.display());
+    if summary.erased_since > 0 {
+        println!("the keys of {} signals were destroyed since: of these nothing is left to read", summary.erased_since);
+    }
+    if summary.filled > 0 {
+        println!("{} signals that came later, and whose keys were destroyed, are gone", summary.filled);
+    }
+    if summary.names_erased > 0 {
+        println!("{} names were erased since", summary.names_erased);
+    }
+    println!("the tables are computed anew when it is started: flowsync run --dir {}", dir.display());
+    Ok(())
+}
+
+fn describe(summary: &Summary) -> String {
+    format!("{} signals and {} names ({:.1} MB)", summary.signals, summary.names, summary.bytes as f64 / 1e6)
+}
