@@ -17,7 +17,10 @@ fuzz_target!(|data: &[u8]| {
     let mut record = encode(&signal);
     assert_eq!(decode(&record).as_ref(), Ok(&signal), "a signal does not survive its record");
     let mut packed = pack_to(Vec::new(), &signal);
-    assert!(packed.len() <= record.len() && unpack(&packed).as_ref() == Ok(&signal), "a signal does not survive packing");
+    assert!(
+        packed.len() <= record.len() && unpack(&packed).as_ref() == Ok(&signal),
+        "a signal does not survive packing"
+    );
     if let [first, second, ..] = *data {
         let place = usize::from(first) * packed.len() / 256;
         packed[place] = second;
