@@ -14,6 +14,8 @@ use serde::Deserialize;
 /// Signals that are looked up in one go.
 const FOUND_MAX: usize = 100_000;
 
+const DAY_MICROS: i64 = 86_400_000_000;
+
 /// Applies to every source that has no retention of its own.
 const DEFAULT: &str = "default";
 /// What this process says itself.
@@ -65,9 +67,10 @@ impl Sweep {
         for connector in connectors::ALL {
             let source = connector.spec().name;
             let Some(days) = self.retention.days(source).filter(|_| source != SETTINGS) else { continue };
-            let before = now().0.saturating_sub(i64::from(days) * 86_400_000_000);
+            let before = now().0.saturating_sub(i64::from(days) * DAY_MICROS);
             count += self.let_go(source, before).await?;
-            self.done.insert(source, before);
+            // What had been received, and was not in the tables yet, is looked at again.
+            self.done.insert(source, before.saturating_sub(DAY_MICROS));
         }
         Ok(count)
     }

@@ -12,8 +12,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, OpenOptions},
     io::{BufWriter, Write},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::Arc,
 };
@@ -53,8 +54,8 @@ pub fn run(command: &Privacy, runtime: &Runtime) -> Result<()> {
             let subject = runtime.block_on(find(&dir, &names, Some(person), also))?;
             match out {
                 Some(path) => {
-                    let file = fs::File::create(path).with_context(|| path.display().to_string())?;
-                    let mut file = BufWriter::new(file);
+                    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+                    let mut file = BufWriter::new(file.with_context(|| path.display().to_string())?);
                     runtime.block_on(export(&dir, &subject, &mut file))?;
                     file.flush().with_context(|| path.display().to_string())
                 }
@@ -68,11 +69,14 @@ pub fn run(command: &Privacy, runtime: &Runtime) -> Result<()> {
         Privacy::Erase { person, data, also, reason, yes } => {
             let dir = DataDir::open_writer(&data.dir, WHO)?;
             let keys = dir.keyring()?;
-            let begun = Pending::read(&dir.privacy(), &keys)?;
-            let pending = match begun {
+            let pending = match Pending::read(&dir.privacy(), &keys)? {
                 Some(begun) => {
-                    println!("An erasure that was interrupted is finished first.");
-                    begun
+                    println!("finishing the erasure that was interrupted");
+                    erase(dir, begun)?;
+                    if person.is_some() {
+                        bail!("that was the erasure that had been interrupted: say again who is to be erased now");
+                    }
+                    return Ok(());
                 }
                 None => {
                     let names = Names::read(&dir.vault(), &keys)?;
@@ -137,7 +141,8 @@ async fn find(dir: &DataDir, names: &Names, person: Option<&str>, also: &[String
 
 /// The other accounts of the same people, by the view.
 async fn same_people(dir: &DataDir, persons: &[PersonId]) -> Result<Vec<PersonId>> {
-    let snapshot = data::engine(dir, &data::model(dir)?)?.snapshot(AsOf::Newest).await?;
+    let (_, engine) = data::open_patient(dir.path())?;
+    let snapshot = engine.snapshot(AsOf::Newest).await?;
     let mut found = Vec::new();
     for person in persons {
         let sql = "select b.person from identities a join identities b on a.identity = b.identity where a.person = $1";
@@ -162,7 +167,8 @@ async fn export(dir: &DataDir, subject: &Subject, out: &mut impl Write) -> Resul
             .filter(|(_, signal)| subject.is_in(signal))
             .try_for_each(|(_, signal)| line("signal", exported(signal)))
     })?;
-    let snapshot = data::engine(dir, &data::model(dir)?)?.snapshot(AsOf::Newest).await?;
+    let (_, engine) = data::open_patient(dir.path())?;
+    let snapshot = engine.snapshot(AsOf::Newest).await?;
     let tables = base_tables().chain(data::specs().into_iter().map(|view| &view.table));
     let quoted: Vec<_> = pseudonyms.iter().map(|person| format!("'{person}'")).collect();
     for table in tables.filter(|_| !quoted.is_empty()) {

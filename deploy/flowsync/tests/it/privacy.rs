@@ -8,7 +8,11 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use flowsync_ingest::{DataDir, EmbeddedLog};
+use flowsync_ingest::{
+    DataDir, EmbeddedLog, Names,
+    privacy::{Pending, Salt, Subject, Token},
+};
+use flowsync_schemas::NameClaim;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -249,4 +253,38 @@ fn deliveries_past_their_retention_go_and_what_was_read_from_them_stays() {
     succeed(flowsync().args(["privacy", "erase", "ada.lovelace@example.org", "--yes", "--dir"]).arg(&dir));
     assert_eq!(found(&dir), [""; 0]);
     assert_eq!(totals(&dir), before);
+}
+
+#[test]
+fn an_erasure_that_was_interrupted_is_finished_before_anything_else() {
+    let folder = TempDir::new().expect("a folder");
+    let dir = folder.path().join("data");
+    filled(&dir);
+    let before = totals(&dir);
+    let data = DataDir::open_writer(&dir, "a test").expect("nobody else holds it");
+    let keys = data.keyring().expect("keys");
+    let names = Names::read(&data.vault(), &keys).expect("names");
+    let ada = names.all().map(|(person, _)| person).filter(|person| {
+        let mut claims = names.claims(*person);
+        claims.any(|(_, account)| MARKS.iter().any(|mark| account.contains(mark)))
+    });
+    let claims: Vec<NameClaim> = ada
+        .flat_map(|person| {
+            let claims = names.claims(person);
+            claims.map(move |(name, account)| NameClaim { person, name: name.into(), account: account.into() })
+        })
+        .collect();
+    let subject = Subject::new(&claims, &[], Token::random().expect("a token"), Salt::random().expect("a salt"));
+    Pending::begin(&data.privacy(), &keys, subject, "asked").expect("begun, and then killed");
+    drop(data);
+
+    let run = flowsync().args(["run", "--listen", "127.0.0.1:0", "--dir"]).arg(&dir).output().expect("it starts");
+    assert!(!run.status.success() && said(&run).contains("privacy erase"), "{}", said(&run));
+    let mut other = flowsync();
+    other.args(["privacy", "erase", "grace@example.org", "--yes", "--dir"]).arg(&dir);
+    let other = other.output().expect("it starts");
+    assert!(!other.status.success() && said(&other).contains("say again"), "{}", said(&other));
+    assert_eq!((found(&dir), totals(&dir)), (Vec::new(), before));
+    let exported = succeed(flowsync().args(["privacy", "export", "grace@example.org", "--dir"]).arg(&dir));
+    assert!(exported.contains("Grace H"), "who was asked for meanwhile is still there");
 }
