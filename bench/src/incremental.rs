@@ -14,6 +14,7 @@ use flowsync_dataflow::{Config, Job, Read, views::evidence::EvidenceRow};
 use flowsync_schemas::{
     Epoch, EpochDelta, LogPosition, Record, Row, Signal, TableChange, Text, fact::EvidenceKind, model::Model,
 };
+use timely::worker::Worker;
 
 use crate::{
     Size,
@@ -26,9 +27,9 @@ use crate::{
 /// Signals generated, and loaded, at a time while a history is loaded.
 const CHUNK: usize = 100_000;
 /// Signals of an epoch while a history is loaded, as the product reads a log.
-const LOAD_EPOCH: usize = 20_000;
+pub const LOAD_EPOCH: usize = 20_000;
 /// Signals of an epoch at saturation: what arrives while the epoch before is computed.
-const STEADY_EPOCH: usize = 1_000;
+pub const STEADY_EPOCH: usize = 1_000;
 const EPOCHS_IN_FLIGHT: usize = 4;
 
 /// How much is measured.
@@ -139,9 +140,19 @@ impl Pushed {
 impl Running {
     /// Starts the job of all views. The rows of the tables `kept` can be asked for.
     pub fn start(workers: usize, read: Read, kept: &[&'static str]) -> Result<Self> {
+        Self::start_observed(workers, read, kept, |_| {})
+    }
+
+    /// The same, observed by a profiler.
+    pub fn start_observed(
+        workers: usize,
+        read: Read,
+        kept: &[&'static str],
+        observe: impl Fn(&mut Worker) + Send + Sync + 'static,
+    ) -> Result<Self> {
         let (send, deltas) = sync_channel::<EpochDelta>(64);
         let config = Config { workers, model: Model::shipped(), epochs_in_flight_max: EPOCHS_IN_FLIGHT };
-        let job = Job::start(config, read, send)?;
+        let job = Job::start_observed(config, read, send, observe)?;
         let (told, closed) = std::sync::mpsc::channel();
         let kept = kept.iter().map(|table| (*table, HashMap::new())).collect();
         let held = Arc::new(Mutex::new(Held { kept, ..Held::default() }));

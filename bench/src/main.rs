@@ -10,6 +10,7 @@ mod hot;
 mod incremental;
 mod limit;
 mod machine;
+mod operators;
 mod peers;
 mod queries;
 mod report;
@@ -64,6 +65,12 @@ enum Command {
         /// Which.
         path: String,
     },
+    /// Where the dataflow's time and memory go, by operator: see `bench/README.md`.
+    Operators {
+        /// Signals that are loaded first.
+        #[arg(long, value_name = "N", default_value_t = 100_000)]
+        signals: usize,
+    },
 }
 
 /// How much is measured.
@@ -107,6 +114,7 @@ fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Some(Command::Instructions { bless }) => return hot::instructions(bless),
         Some(Command::Hot { path }) => return hot::run(&path),
+        Some(Command::Operators { signals }) => return operators::print(signals),
         None => {}
     }
     let Run { size, only, json } = cli.run;

@@ -15,6 +15,7 @@ use flowsync_schemas::{
         TraceFact,
     },
     model::Model,
+    record::Texts,
 };
 use timely::{
     container::CapacityContainerBuilder,
@@ -56,6 +57,7 @@ macro_rules! inputs {
             $($field: Session<Version<Arc<$record>>>,)+
             signals: Session<SignalFact>,
             rejects: Session<RejectFact>,
+            texts: Texts,
         }
 
         impl Inputs {
@@ -65,7 +67,7 @@ macro_rules! inputs {
                 let signals = scope.new_collection();
                 let rejects = scope.new_collection();
                 (
-                    Inputs { $($field: $field.0,)+ signals: signals.0, rejects: rejects.0 },
+                    Inputs { $($field: $field.0,)+ signals: signals.0, rejects: rejects.0, texts: Texts::default() },
                     Facts { $($field: $field.1,)+ signals: signals.1, rejects: rejects.1 },
                 )
             }
@@ -81,7 +83,8 @@ macro_rules! inputs {
             ) {
                 for Fact { at, signal, seq, body } in facts {
                     match body {
-                        $(FactBody::$variant(value) => {
+                        $(FactBody::$variant(mut value) => {
+                            value.share(&mut self.texts);
                             self.$field.update(Version { at, signal, seq, value: Arc::new(value) }, diff);
                         })+
                         FactBody::Build(_) | FactBody::Release(_) | FactBody::Ref(_) | FactBody::Sprint(_) => {}
@@ -222,10 +225,10 @@ shared! {
     parts: Coll<'s, views::evidence::Part> = views::evidence::parts,
     /// What is stated of links, by tools or people.
     stated_evidence: Arranged<'s, views::evidence::Key, views::evidence::Statement> = views::evidence::stated,
-    /// Evidence rows, by artifact.
-    evidence: Coll<'s, views::evidence::Keyed> = views::evidence::define,
-    /// Evidence by artifact.
-    evidence_by_artifact: Arranged<'s, EntityId, views::evidence::EvidenceRow> = views::evidence::by_artifact,
+    /// What words, people and time say of links that nothing states.
+    inferred_evidence: Coll<'s, crate::unstated::Inferred> = crate::unstated::evidence,
+    /// What speaks for links, by artifact.
+    reasons: Arranged<'s, EntityId, views::links::Reason> = views::links::reasons,
     /// Links, by artifact.
     links: Arranged<'s, EntityId, views::links::LinkRow> = views::links::define,
     /// Status rows.

@@ -158,6 +158,19 @@ impl Job {
     /// # Errors
     /// Where timely cannot start.
     pub fn start(config: Config, read: Read, deltas: SyncSender<EpochDelta>) -> Result<Self, JobError> {
+        Self::start_observed(config, read, deltas, |_| {})
+    }
+
+    /// The same, with something that sees each worker before anything is built on it: a profiler, which registers its loggers.
+    ///
+    /// # Errors
+    /// As [`Job::start`].
+    pub fn start_observed(
+        config: Config,
+        read: Read,
+        deltas: SyncSender<EpochDelta>,
+        observe: impl Fn(&mut Worker) + Send + Sync + 'static,
+    ) -> Result<Self, JobError> {
         let count = config.workers.max(1);
         let (reports, reported) = channel();
         let gauge = Arc::new(Gauge { inside: Mutex::new(Some(0)), changed: Condvar::new() });
@@ -174,6 +187,7 @@ impl Job {
         let workers = timely::execute(timely, move |worker| {
             let inbox = inboxes.lock().unwrap_or_else(PoisonError::into_inner)[worker.index()].take();
             if let Some((commands, reports)) = inbox {
+                observe(worker);
                 run_worker(worker, &commands, &reports, &read, &model);
             }
         })

@@ -6,6 +6,7 @@ use std::{
     cmp::Ordering,
     hash::{Hash, Hasher},
     ops::Deref,
+    panic::Location,
     sync::Arc,
 };
 
@@ -52,6 +53,7 @@ pub type Arranged<'s, K, V> = arrange::Arranged<'s, TraceAgent<ValSpine<K, V, u6
 /// What is arranged by key, or can be.
 pub trait ByKey<'s, K: ExchangeData, V: ExchangeData> {
     /// The arrangement.
+    #[track_caller]
     fn by_key(self) -> Arranged<'s, K, V>;
 }
 
@@ -63,11 +65,18 @@ impl<'s, K: ExchangeData, V: ExchangeData> ByKey<'s, K, V> for Arranged<'s, K, V
 
 impl<'s, K: ExchangeData + Hashable, V: ExchangeData> ByKey<'s, K, V> for Coll<'s, (K, V)> {
     fn by_key(self) -> Arranged<'s, K, V> {
-        self.arrange_by_key()
+        self.arrange_by_key_named(&called::<K, V>("Arrange", Location::caller()))
     }
 }
 
+/// What an operator is called in a profile: what it does, who asks for it, and how many bytes a row of it takes, without what
+/// it points to.
+fn called<K, V>(what: &str, at: &Location<'_>) -> String {
+    format!("{what} {}:{}, {} B", at.file(), at.line(), size_of::<(K, V)>())
+}
+
 /// `reduce` whose result is arranged, too.
+#[track_caller]
 pub fn reduce<'s, K, V, W>(
     all: impl ByKey<'s, K, V>,
     name: &str,
@@ -82,6 +91,7 @@ where
         batch.clear();
         batch.extend(values.drain(..).map(|(value, time, diff)| ((key.clone(), value), time, diff)));
     };
+    let name = &called::<K, W>(name, Location::caller());
     all.by_key().reduce_abelian::<_, ValBuilder<_, _, _, _>, ValSpine<K, W, _, _>, _, _>(name, logic, push)
 }
 
@@ -131,6 +141,7 @@ impl<T: Hash> Hash for Shared<T> {
 }
 
 /// The latest version of each key, where it is no tombstone. Tombstones hide what is older, whenever it arrives.
+#[track_caller]
 pub fn latest<'s, K, V>(
     versions: impl ByKey<'s, K, Version<V>>,
     deleted: impl Fn(&V) -> bool + 'static,
@@ -148,6 +159,7 @@ where
 
 /// What `logic` makes of each left row and its right row, or of the left row and `None` where there is none. `right` has at
 /// most one row a key.
+#[track_caller]
 pub fn left_join<'s, K, A, B, I>(
     left: impl ByKey<'s, K, A>,
     right: impl ByKey<'s, K, B>,

@@ -3,7 +3,10 @@
 //! Invariants: a record and its row hold the same columns in the same order (the derive macro makes both); values have
 //! a total order, so rows can be sorted and consolidated; there is no floating point (DESIGN: fixed point, units in names).
 
-use std::sync::Arc;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 pub use flowsync_schemas_derive::Record;
 
@@ -11,6 +14,37 @@ use crate::time::{Day, Micros};
 
 /// Text as it is carried through the dataflow: cloning it copies a pointer.
 pub type Text = Arc<str>;
+
+/// Short texts that were seen lately. What is long-lived holds one copy of each: the same sha, key or repository is in many
+/// facts.
+pub struct Texts(Box<[Option<Text>]>);
+
+impl Texts {
+    /// How many are remembered (I9): each at the place that its hash gives, until another one takes it.
+    const PLACES: usize = 1 << 18;
+    /// Longer ones, in bytes, are hardly ever seen twice: the longest that is, is a hash.
+    const LONGEST: usize = 64;
+
+    /// Makes a text one with an equal one, if that is remembered.
+    pub fn share(&mut self, text: &mut Text) {
+        if text.len() > Self::LONGEST {
+            return;
+        }
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        let place = &mut self.0[hasher.finish() as usize % Self::PLACES];
+        match place {
+            Some(known) if known == text => *text = known.clone(),
+            _ => *place = Some(text.clone()),
+        }
+    }
+}
+
+impl Default for Texts {
+    fn default() -> Self {
+        Self(vec![None; Self::PLACES].into_boxed_slice())
+    }
+}
 
 /// What a column holds. Sinks map it onto Arrow: `Bool`, `Int64`, `Utf8`, `Timestamp(µs, UTC)`, `Date32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,6 +117,9 @@ pub trait Record: Sized {
     /// # Errors
     /// Where the number of values or the kind of one does not fit the columns.
     fn from_values(values: &[Value]) -> Result<Self, RecordError>;
+
+    /// Lets equal texts be one.
+    fn share(&mut self, texts: &mut Texts);
 
     /// The record as a row.
     fn into_row(self) -> Row {
@@ -165,6 +202,8 @@ pub trait Field: Sized {
     fn into_value(self) -> Value;
     /// The value read back, or `None` where it is of another kind.
     fn from_value(value: &Value) -> Option<Self>;
+    /// Lets equal texts be one.
+    fn share(&mut self, _texts: &mut Texts) {}
 }
 
 impl Field for bool {
@@ -194,6 +233,9 @@ impl Field for Text {
     }
     fn from_value(value: &Value) -> Option<Self> {
         if let Value::Text(t) = value { Some(t.clone()) } else { None }
+    }
+    fn share(&mut self, texts: &mut Texts) {
+        texts.share(self);
     }
 }
 
@@ -225,6 +267,9 @@ impl<F: Field> Field for Option<F> {
     }
     fn from_value(value: &Value) -> Option<Self> {
         if *value == Value::Null { Some(None) } else { F::from_value(value).map(Some) }
+    }
+    fn share(&mut self, texts: &mut Texts) {
+        self.iter_mut().for_each(|value| value.share(texts));
     }
 }
 
@@ -299,6 +344,20 @@ mod tests {
         assert_eq!(Sample::from_values(&row), Ok(sample));
         assert_eq!(Sample::COLUMNS[1].unit, "basis points");
         assert!(Sample::COLUMNS[1].nullable);
+    }
+
+    #[test]
+    fn equal_texts_become_one_unless_they_are_long() {
+        let sample = |word: &str| Sample { word: word.into(), share_bps: None, day: Day(3) };
+        let (long, mut texts) = ("x".repeat(Texts::LONGEST + 1), Texts::default());
+        let shared = |word: &str, texts: &mut Texts| {
+            let (mut a, mut b) = (sample(word), sample(word));
+            a.share(texts);
+            b.share(texts);
+            assert_eq!(a, b);
+            Arc::ptr_eq(&a.word, &b.word)
+        };
+        assert!(shared("SHOP-1", &mut texts) && !shared(&long, &mut texts));
     }
 
     #[test]

@@ -366,12 +366,14 @@ fn in_words(words: &str) -> Vec<&str> {
 
 /// The candidates of every change that is part of no other, whether something states its ticket or not.
 fn compare(facts: &[Fact], model: &Model, unstated: Unstated) -> HashMap<EntityId, Vec<(EntityId, unstated::Binned)>> {
-    let kept: Vec<Kept> = run(facts, model, |cx, probe| {
+    let kept: Vec<(EntityId, Kept)> = run(facts, model, |cx, probe| {
         let parts = distinct(cx.parts().map(|(commit, ..)| commit));
-        let kept = gather(unstated::candidates(cx, &Rc::new(unstated), parts), probe);
+        let changes = unstated::changes(cx, parts);
+        let kept = unstated::candidates(cx, &Rc::new(unstated), changes);
+        let kept = gather(kept.as_collection(|id, kept| (*id, kept.clone())), probe);
         move || kept.take()
     });
-    kept.into_iter().map(|(change, all)| (change.id, all.into_iter().map(|(t, bins)| (t.id, bins)).collect())).collect()
+    kept.into_iter().map(|(id, all)| (id, all.into_iter().map(|(t, bins)| (t.id, bins)).collect())).collect()
 }
 
 /// Where rows of a collection are gathered.

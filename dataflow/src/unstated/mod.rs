@@ -33,15 +33,15 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::touched::names;
 use self::{
     choice::compete,
-    tickets::{ALWAYS, postings},
+    tickets::{ALWAYS, Ticket, postings},
     touched::{Files, files_of_pulls},
 };
-pub use self::{oracle::HELPERS, tickets::Ticket};
+pub use self::{oracle::HELPERS, tickets::Named};
 
 use crate::{
     cx::Cx,
-    ops::{ByKey, Coll, Shared, distinct, left_join, reduce},
-    views::evidence::{EvidenceRow, Keyed},
+    ops::{Arranged, ByKey, Coll, Shared, distinct, left_join, reduce},
+    views::evidence::EvidenceRow,
 };
 
 /// Words of a change that the model knows and that are looked up, the rarest first.
@@ -72,19 +72,15 @@ pub(crate) const AHEAD_HOURS: i64 = 14 * 24;
 /// A word by its hash, and its information; lists of them are sorted.
 type Word = (u64, i64);
 
-/// A change, as it is compared with tickets.
+/// A change, as it is compared with tickets: nothing else is in it, so that a version that changes nothing of that ends here.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Change {
     /// Its id; first, so that comparing two changes ends there.
-    pub id: EntityId,
-    /// Commit or PullRequest.
-    pub kind: EntityKind,
-    /// Native id.
-    pub native: Text,
-    /// The signal that tells of it.
-    pub signal: SignalId,
+    id: EntityId,
+    /// Whether it is a pull request.
+    pull: bool,
     /// When the work was done, or offered.
-    pub worked_at: Micros,
+    worked_at: Micros,
     /// The author's accounts, and those that may be the author's; sorted.
     people: Vec<PersonId>,
     words: Vec<Word>,
@@ -97,14 +93,15 @@ pub struct Change {
     tagged: bool,
 }
 
-/// A candidate: its rank (the highest first), the ticket, the bin of each feature, and whose candidate it is.
-type Candidate = (Reverse<i64>, Text, Shared<Ticket>, Binned, Shared<Change>);
+/// A candidate: its rank (the highest first), which ticket, and the bin of each feature. There are many: it is small, and
+/// what becomes of the ticket later and moves no bin does not change it.
+type Candidate = (Reverse<i32>, Shared<Named>, Binned);
 
 /// What a change and a ticket have in common: a touched file by its path, or what candidates are compared by. Touched files
 /// sort first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 enum Found {
-    Touched(EntityId, u64),
+    Touched(Shared<Named>, u64),
     Compared(Candidate),
 }
 
@@ -115,21 +112,23 @@ const FEATURES: usize = Feature::ALL.len();
 
 /// What a change is read from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-enum Work {
+pub enum Work {
+    /// A pull request.
     Pull(Arc<PullRequestFact>),
+    /// A commit.
     Commit(Arc<CommitFact>),
 }
 
-/// A change before anything is read from it, by its id.
-type Raw = (EntityId, (Micros, SignalId, Work));
+/// What is told of a change: when the work was done, or offered; which signal tells of it; all of it.
+pub type Told = (Micros, SignalId, Work);
 
 /// Hours since 1970.
 pub(crate) fn hour(time: Micros) -> i64 {
     time.0.div_euclid(3_600_000_000)
 }
 
-/// Changes outside `linked`.
-fn raw_changes<'s>(cx: &mut Cx<'s>, linked: Coll<'s, EntityId>) -> Coll<'s, Raw> {
+/// Changes outside `linked`, by id.
+pub fn changes<'s>(cx: &mut Cx<'s>, linked: Coll<'s, EntityId>) -> Arranged<'s, EntityId, Told> {
     let pulls = cx.pull_requests().as_collection(|id, v| {
         let worked_at = v.value.created_at.unwrap_or(v.at);
         (*id, (worked_at, v.signal, Work::Pull(v.value.clone())))
@@ -139,7 +138,7 @@ fn raw_changes<'s>(cx: &mut Cx<'s>, linked: Coll<'s, EntityId>) -> Coll<'s, Raw>
         let worked_at = v.value.authored_at.unwrap_or(v.at);
         (!merge).then(|| (*id, (worked_at, v.signal, Work::Commit(v.value.clone()))))
     });
-    pulls.concat(commits).antijoin(linked)
+    pulls.concat(commits).antijoin(linked).by_key()
 }
 
 /// A change before it is compared: what calibration knows of it.
@@ -155,8 +154,9 @@ pub(crate) struct Decided {
 
 /// The decided ones of all changes outside `linked`.
 pub(crate) fn works<'s>(cx: &mut Cx<'s>, linked: Coll<'s, EntityId>) -> Coll<'s, Decided> {
-    raw_changes(cx, linked).flat_map(|(id, (worked_at, _, work))| {
-        let (kind, words, decided_at) = match &work {
+    changes(cx, linked).flat_map_ref(|id, (worked_at, _, work)| {
+        let (id, worked_at) = (*id, *worked_at);
+        let (kind, words, decided_at) = match work {
             Work::Pull(p) => (EntityKind::PullRequest, &p.words, p.merged_at.or(p.closed_at)?),
             Work::Commit(c) => (EntityKind::Commit, &c.words, c.committed_at.unwrap_or(worked_at)),
         };
@@ -190,15 +190,16 @@ fn rarest<'a>(words: impl Iterator<Item = (&'a str, i64, bool)>, n: usize) -> im
 fn change(
     model: &Unstated,
     id: EntityId,
-    (worked_at, signal, work): &(Micros, SignalId, Work),
+    worked_at: Micros,
+    work: &Work,
     files: Option<&Files>,
     people: Vec<PersonId>,
 ) -> Change {
-    let (kind, native, text, files) = match work {
-        Work::Pull(p) => (EntityKind::PullRequest, &p.pull_request, &p.words, files.cloned()),
+    let (text, files) = match work {
+        Work::Pull(p) => (&p.words, files.cloned()),
         Work::Commit(c) => {
             let committed = c.committed_at.map_or(i64::MAX, hour);
-            (EntityKind::Commit, &c.sha, &c.words, Some((c.file_words.clone(), c.paths.clone(), committed)))
+            (&c.words, Some((c.file_words.clone(), c.paths.clone(), committed)))
         }
     };
     let (files, paths, first) = files.unwrap_or_else(|| ("".into(), "".into(), i64::MAX));
@@ -213,16 +214,14 @@ fn change(
     let tag = |word: &str| word.strip_suffix(':').is_some_and(|tag| model.no_ticket.iter().any(|t| t == tag));
     Change {
         id,
-        kind,
-        native: native.clone(),
-        signal: *signal,
-        worked_at: *worked_at,
+        pull: matches!(work, Work::Pull(_)),
+        worked_at,
         people,
         words: hashed(words(model, text)),
         files: hashed(words(model, files)),
         looked_up,
         paths: touched::paths(&paths).collect(),
-        began: hour(*worked_at).min(first),
+        began: hour(worked_at).min(first),
         tagged: text.split(' ').any(tag),
     }
 }
@@ -260,7 +259,8 @@ impl Change {
     }
 
     /// What it has in common with a ticket, where the ticket is not too young.
-    fn compare(change: &Shared<Self>, ticket: &Shared<Ticket>, model: &Unstated) -> Option<Candidate> {
+    fn compare(&self, ticket: &Ticket, model: &Unstated) -> Option<Candidate> {
+        let change = self;
         let age = change.hour() - ticket.created_hour;
         if age < -AHEAD_HOURS {
             return None;
@@ -289,7 +289,7 @@ impl Change {
             Feature::Owner => owner,
             Feature::Tag => i64::from(change.tagged),
             Feature::Length => change.words.len() as i64,
-            Feature::Pull => i64::from(change.kind == EntityKind::PullRequest),
+            Feature::Pull => i64::from(change.pull),
         };
         let recent = match age {
             ..168 => 1_500,
@@ -306,15 +306,20 @@ impl Change {
         for (bin, feature) in bins.iter_mut().zip(Feature::ALL) {
             *bin = model.features[*feature].of(values(*feature)) as u8;
         }
-        Some((Reverse(rough), ticket.key.clone(), ticket.clone(), bins, change.clone()))
+        Some((Reverse(rank(rough)), ticket.named.clone(), bins))
     }
+}
+
+/// A rank is some ten thousands at most, and there are many of them.
+fn rank(rough: i64) -> i32 {
+    rough.clamp(0, i64::from(i32::MAX)) as i32
 }
 
 /// The candidate of a change of which so many paths were touched for the ticket before.
 fn with_touched(model: &Unstated, candidate: &Candidate, paths: i64) -> Candidate {
-    let (Reverse(rough), key, ticket, mut bins, change) = candidate.clone();
+    let (Reverse(rough), ticket, mut bins) = candidate.clone();
     bins[Feature::Touched as usize] = model.features[Feature::Touched].of(paths) as u8;
-    (Reverse(rough + TOUCHED_ROUGH * paths), key, ticket, bins, change)
+    (Reverse(rank(i64::from(rough) + TOUCHED_ROUGH * paths)), ticket, bins)
 }
 
 /// The likeliest candidates of what was found for a change.
@@ -322,8 +327,8 @@ fn likeliest(model: &Unstated, found: &[(&Found, isize)]) -> Vec<Candidate> {
     let (mut touched, mut likeliest, mut others) = (BTreeMap::<EntityId, i64>::new(), Vec::new(), 0);
     for (found, _) in found {
         match found {
-            Found::Touched(ticket, _) => *touched.entry(*ticket).or_default() += 1,
-            Found::Compared(candidate) => match touched.remove(&candidate.2.id) {
+            Found::Touched(ticket, _) => *touched.entry(ticket.id).or_default() += 1,
+            Found::Compared(candidate) => match touched.remove(&candidate.1.id) {
                 Some(paths) => likeliest.push(with_touched(model, candidate, paths)),
                 None if others < CANDIDATES => {
                     others += 1;
@@ -349,46 +354,50 @@ fn common<'a>(a: &'a [Word], b: &'a [Word]) -> impl Iterator<Item = i64> + 'a {
     })
 }
 
-/// A change, and the candidates that are kept for it, the likeliest first.
-pub type Kept = (Shared<Change>, Vec<(Shared<Ticket>, Binned)>);
+/// The candidates that are kept for a change, the likeliest first.
+pub type Kept = Vec<(Shared<Named>, Binned)>;
 
-/// Changes outside `linked` that have candidates.
-pub fn candidates<'s>(cx: &mut Cx<'s>, model: &Rc<Unstated>, linked: Coll<'s, EntityId>) -> Coll<'s, Kept> {
-    let raw = raw_changes(cx, linked);
-    let files = files_of_pulls(cx, raw.clone());
-    let authored = left_join(raw, files, |id, work, files| {
-        let author = match &work.2 {
+/// Candidates of the changes that are not linked.
+pub fn candidates<'s>(
+    cx: &mut Cx<'s>,
+    model: &Rc<Unstated>,
+    raw: Arranged<'s, EntityId, Told>,
+) -> Arranged<'s, EntityId, Kept> {
+    let files = files_of_pulls(cx, &raw);
+    let authored = left_join(raw, files, |id, (worked_at, _, work), files| {
+        let author = match work {
             Work::Pull(p) => p.author,
             Work::Commit(c) => c.author,
         };
-        [(author, (*id, work.clone(), files.cloned()))]
+        [(author, (*id, *worked_at, work.clone(), files.cloned()))]
     });
     let kin = cx.kin().as_collection(|person, others| (Some(*person), others.clone()));
     let read = Rc::clone(model);
-    let changes = left_join(authored, kin, move |author, (id, work, files), kin| {
+    let changes = left_join(authored, kin, move |author, (id, worked_at, work, files), kin| {
         let mut people: Vec<_> = kin.into_iter().flatten().copied().chain(*author).collect();
         people.sort_unstable();
-        [Shared::new(change(&read, *id, work, files.as_ref(), people))]
+        [Shared::new(change(&read, *id, *worked_at, work, files.as_ref(), people))]
     });
+    // Most new versions change nothing that is looked at here.
+    let changes = changes.consolidate_stream();
     let looked_up = changes.flat_map(|change| change.keys().into_iter().map(move |key| (key, change.clone())));
     let compared = Rc::clone(model);
     let found = looked_up.by_key().join_core(postings(cx, model).by_key(), move |key, change, (ticket, since)| {
-        let candidate = (*since < change.began).then(|| Change::compare(change, ticket, &compared)).flatten();
+        let candidate = (*since < change.began).then(|| change.compare(ticket, &compared)).flatten();
         let path = || change.touched_keys().find(|(_, touched)| touched == key);
         let touched = candidate.as_ref().filter(|_| *since > ALWAYS).and_then(|_| path());
-        let touched = touched.map(|(path, _)| Found::Touched(ticket.id, path));
+        let touched = touched.map(|(path, _)| Found::Touched(ticket.named.clone(), path));
         let id = change.id;
         touched.into_iter().chain(candidate.map(Found::Compared)).map(move |found| (id, found))
     });
     let ranked = Rc::clone(model);
     // Several keys lead to the same pair: here it counts once, and values come sorted by rank.
-    let kept = reduce(found, "Candidates", move |_, found, out| {
+    reduce(found, "Candidates", move |_, found, out| {
         let kept = likeliest(&ranked, found);
-        let Some((.., change)) = kept.first() else { return };
-        let pairs = kept.iter().map(|(_, _, ticket, bins, _)| (ticket.clone(), *bins));
-        out.push(((change.clone(), pairs.collect()), 1));
-    });
-    kept.as_collection(|_, kept| kept.clone())
+        if !kept.is_empty() {
+            out.push((kept.into_iter().map(|(_, ticket, bins)| (ticket, bins)).collect(), 1));
+        }
+    })
 }
 
 /// Log-odds and standard deviation of each of a change's candidates, thousandths of a nat, competition included.
@@ -396,40 +405,46 @@ pub fn scores(model: &Unstated, candidates: &[Binned]) -> Vec<(i64, i64)> {
     compete(model, candidates).iter().map(|rival| rival.score()).collect()
 }
 
+/// What speaks for one of a change's candidates, by the id of the change.
+pub type Inferred = (EntityId, Arc<[EvidenceRow]>);
+
 /// Reasons for the candidates of changes that nothing states a link of.
-pub fn evidence<'s>(cx: &mut Cx<'s>, unstated: Unstated) -> Coll<'s, Keyed> {
+pub fn evidence<'s>(cx: &mut Cx<'s>) -> Coll<'s, Inferred> {
     let model: Rc<Model> = Rc::clone(&cx.model);
-    let unstated = Rc::new(unstated);
+    let Some(unstated) = model.unstated.clone().map(Rc::new) else {
+        return cx.parts().flat_map(|_| None);
+    };
     let stated = cx
         .stated_evidence()
         .flat_map_ref(|(artifact, _, kind), _| (*kind != EvidenceKind::Rejected).then_some(*artifact));
     let parts = cx.parts().map(|(commit, ..)| commit);
-    let kept = candidates(cx, &unstated, distinct(stated.concat(parts)));
-    kept.flat_map(move |(change, candidates)| {
+    let changes = changes(cx, distinct(stated.concat(parts)));
+    let kept = candidates(cx, &unstated, changes.clone());
+    kept.join_core(changes, move |id, candidates, (worked_at, signal, work)| {
+        let (artifact_kind, artifact_id) = match work {
+            Work::Pull(p) => (EntityKind::PullRequest, &p.pull_request),
+            Work::Commit(c) => (EntityKind::Commit, &c.sha),
+        };
         let bins: Vec<_> = candidates.iter().map(|(_, bins)| *bins).collect();
-        let rivals = compete(&unstated, &bins).into_iter();
-        let prior = model.prior_millinats;
-        let shown = candidates.into_iter().zip(rivals).filter(|(_, rival)| rival.shown);
-        shown.flat_map(move |((ticket, _), rival)| {
+        let rivals = candidates.iter().zip(compete(&unstated, &bins)).filter(|(_, rival)| rival.shown);
+        let rows = rivals.map(|((ticket, _), rival)| {
             let (other, spread) = rival.other;
-            let against = (EvidenceKind::Competition, other - prior + rival.against, spread);
-            let change = change.clone();
-            let row = move |(kind, weight_millinats, spread_millinats)| {
-                let row = EvidenceRow {
-                    artifact_kind: change.kind,
-                    artifact_id: change.native.clone(),
-                    ticket_key: ticket.key.clone(),
-                    kind,
-                    project: ticket.project.clone(),
-                    weight_millinats,
-                    spread_millinats,
-                    at: change.worked_at,
-                    signal: change.signal,
-                };
-                (change.id, row)
-            };
-            rival.kinds.into_iter().chain([against]).filter(|reason| reason.1 != 0).map(row)
-        })
+            let against = (EvidenceKind::Competition, other - model.prior_millinats + rival.against, spread);
+            let reasons = rival.kinds.into_iter().chain([against]).filter(|reason| reason.1 != 0);
+            let rows = reasons.map(|(kind, weight_millinats, spread_millinats)| EvidenceRow {
+                artifact_kind,
+                artifact_id: artifact_id.clone(),
+                ticket_key: ticket.key.clone(),
+                kind,
+                project: ticket.project.clone(),
+                weight_millinats,
+                spread_millinats,
+                at: *worked_at,
+                signal: *signal,
+            });
+            (*id, rows.collect())
+        });
+        rows.collect::<Vec<Inferred>>()
     })
 }
 
@@ -454,7 +469,7 @@ mod tests {
         }
     }
 
-    fn commit(model: &Unstated, text: &str, files: &str, people: Vec<PersonId>) -> Shared<Change> {
+    fn commit(model: &Unstated, text: &str, files: &str, people: Vec<PersonId>) -> Change {
         let fact = CommitFact {
             repo: "o/r".into(),
             sha: "a".into(),
@@ -472,16 +487,15 @@ mod tests {
             changed_files: None,
             deleted: false,
         };
-        let work = (Micros::from_secs(400 * 3_600), SignalId(1), Work::Commit(Arc::new(fact)));
-        Shared::new(change(model, EntityId::of(EntityKind::Commit, "a"), &work, None, people))
+        let (id, work) = (EntityId::of(EntityKind::Commit, "a"), Work::Commit(Arc::new(fact)));
+        change(model, id, Micros::from_secs(400 * 3_600), &work, None, people)
     }
 
-    fn ticket(model: &Unstated, title: &str, created_hour: i64) -> Shared<Ticket> {
+    fn ticket(model: &Unstated, title: &str, created_hour: i64) -> Ticket {
         let words = hashed(words(model, title));
-        Shared::new(Ticket {
-            id: EntityId::of(EntityKind::Ticket, "SHOP-1"),
-            key: "SHOP-1".into(),
-            project: "SHOP".into(),
+        let id = EntityId::of(EntityKind::Ticket, "SHOP-1");
+        Ticket {
+            named: Shared::new(Named { key: "SHOP-1".into(), id, project: "SHOP".into() }),
             information: words.iter().map(|w| w.1).sum(),
             words,
             assignee: Some(PersonId(1)),
@@ -489,23 +503,23 @@ mod tests {
             created_hour,
             resolved_hour: None,
             course: vec![],
-        })
+        }
     }
 
     #[test]
     fn what_a_change_and_a_ticket_have_in_common() {
         let model = model(0);
         let both = commit(&model, "basket minor: price rounding", "basket", vec![PersonId(1), PersonId(3)]);
-        let candidate = Change::compare(&both, &ticket(&model, "basket price", 200), &model).expect("a candidate");
+        let candidate = both.compare(&ticket(&model, "basket price", 200), &model).expect("a candidate");
         // All of the title, a file, older than the work, not done, the author's, tagged, some words; a commit.
-        let bins = |feature: Feature| candidate.3[feature as usize];
+        let bins = |feature: Feature| candidate.2[feature as usize];
         use Feature::*;
         assert_eq!([Cover, Shared, File, Age, Done, Owner, Tag, Length, Pull].map(bins), [1, 1, 1, 1, 0, 1, 1, 1, 0]);
         assert_eq!(candidate.0, Reverse(10 * 500 + 5_000 / 8 + 1_000 + 1_000 + 1_500));
         let stranger = commit(&model, "zebra", "", vec![]);
-        let candidate = Change::compare(&stranger, &ticket(&model, "basket price", 200), &model).expect("a candidate");
+        let candidate = stranger.compare(&ticket(&model, "basket price", 200), &model).expect("a candidate");
         assert_eq!(candidate.0, Reverse(1_000));
-        assert!(Change::compare(&stranger, &ticket(&model, "zebra", 400 + AHEAD_HOURS + 1), &model).is_none());
+        assert!(stranger.compare(&ticket(&model, "zebra", 400 + AHEAD_HOURS + 1), &model).is_none());
     }
 
     #[test]

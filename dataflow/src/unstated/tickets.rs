@@ -16,14 +16,22 @@ use crate::{
     ops::{Arranged, Coll, Shared, Version, reduce},
 };
 
+/// Which ticket: what is told of one that is a candidate. By key, which decides between candidates of one rank.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Named {
+    /// Its key.
+    pub key: Text,
+    /// Its id.
+    pub id: EntityId,
+    /// Its project.
+    pub project: Text,
+}
+
 /// A ticket, as changes are compared with it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Ticket {
-    /// Its id; first, so that comparing two tickets ends there.
-    pub id: EntityId,
-    /// Its key.
-    pub key: Text,
-    pub(super) project: Text,
+    /// Which; first, so that comparing two tickets ends there.
+    pub(super) named: Shared<Named>,
     pub(super) words: Vec<Word>,
     /// Information of all words.
     pub(super) information: i64,
@@ -53,9 +61,7 @@ impl Ticket {
         course.dedup_by_key(|(_, progress)| *progress);
         let words = hashed(words(model, &t.words));
         Some(Self {
-            id,
-            key: t.ticket_key.clone(),
-            project: t.project.clone(),
+            named: Shared::new(Named { key: t.ticket_key.clone(), id, project: t.project.clone() }),
             information: words.iter().map(|w| w.1).sum(),
             words,
             assignee: t.assignee,

@@ -13,7 +13,7 @@ use flowsync_schemas::{
     fact::{CommitFact, EdgeKind, EvidenceKind},
 };
 
-use super::{Raw, TOUCHED_HOURS, Work, hour, key};
+use super::{TOUCHED_HOURS, Told, Work, hour, key};
 use crate::{
     cx::Cx,
     ops::{Arranged, Coll, Version, id, left_join, reduce},
@@ -132,8 +132,8 @@ pub(super) fn paths(paths: &str) -> impl Iterator<Item = u64> {
 pub(super) type Files = (Text, Text, i64);
 
 /// What the commits of these pull requests touch.
-pub(super) fn files_of_pulls<'s>(cx: &mut Cx<'s>, raw: Coll<'s, Raw>) -> Arranged<'s, EntityId, Files> {
-    let pulls = raw.flat_map(|(id, (_, _, work))| matches!(work, Work::Pull(_)).then_some(id));
+pub(super) fn files_of_pulls<'s>(cx: &mut Cx<'s>, raw: &Arranged<'s, EntityId, Told>) -> Arranged<'s, EntityId, Files> {
+    let pulls = raw.clone().flat_map_ref(|id, (_, _, work)| matches!(work, Work::Pull(_)).then_some(*id));
     let parts = cx.parts().map(|(commit, _, pull)| (id(EntityKind::PullRequest, &pull), commit)).semijoin(pulls);
     let files = parts.map(|(pull, commit)| (commit, pull)).arrange_by_key_named("PartsOfUnstated").join_core(
         cx.commit_versions(),

@@ -12,17 +12,17 @@
 //! - Where nothing of that speaks for any ticket, words, people and time do: see [`crate::unstated`].
 //! - One row per kind, however often it was said: of several signals the smallest id is shown. Keeps I3.
 
-use std::sync::Arc;
+use std::{rc::Rc, sync::Arc};
 
 use flowsync_schemas::{
     Birth, EntityId, EntityKind, Micros, Record, SignalId, TableSpec, Text, ViewSpec,
     fact::{EdgeKind, EvidenceKind, MentionFact, ReportFact, TraceKind, Verb},
+    model::{Model, Weight},
 };
 
 use crate::{
     cx::Cx,
     ops::{Arranged, Coll, Version, distinct, id, latest, left_join, reduce},
-    unstated,
 };
 
 /// The view.
@@ -361,46 +361,32 @@ pub fn stated<'s>(cx: &mut Cx<'s>) -> Arranged<'s, Key, Statement> {
     })
 }
 
-/// A reason, by the id of its artifact.
-pub type Keyed = (EntityId, EvidenceRow);
-
-/// The evidence.
-pub fn define<'s>(cx: &mut Cx<'s>) -> Coll<'s, Keyed> {
-    let model = std::rc::Rc::clone(&cx.model);
-    let stated = cx.stated_evidence().as_collection(move |(artifact, _, kind), statement| {
-        let weight = model.weight(*kind);
-        let (signal, at, artifact_kind, artifact_id, project, ticket_key) = statement.clone();
-        let row = EvidenceRow {
-            artifact_kind,
-            artifact_id,
-            ticket_key,
-            kind: *kind,
-            project,
-            weight_millinats: weight.weight,
-            spread_millinats: weight.spread,
-            at,
-            signal,
-        };
-        (*artifact, row)
-    });
-    match cx.model.unstated.clone() {
-        Some(unstated) => stated.concat(unstated::evidence(cx, unstated)),
-        None => stated,
-    }
-}
-
 /// An artifact and a ticket.
 pub type Pair = (EntityId, EntityId);
 
-/// The evidence by what it speaks of.
-pub fn by_artifact<'s>(cx: &mut Cx<'s>) -> Arranged<'s, EntityId, EvidenceRow> {
-    cx.evidence().arrange_by_key_named("EvidenceByArtifact")
+/// The row of what is stated.
+pub fn row(model: &Model, kind: EvidenceKind, statement: &Statement) -> EvidenceRow {
+    let Weight { weight, spread } = model.weight(kind);
+    let (signal, at, artifact_kind, artifact_id, project, ticket_key) = statement.clone();
+    EvidenceRow {
+        artifact_kind,
+        artifact_id,
+        ticket_key,
+        kind,
+        project,
+        weight_millinats: weight,
+        spread_millinats: spread,
+        at,
+        signal,
+    }
 }
 
 /// Installs the view.
 pub fn install(cx: &mut Cx<'_>) {
-    let rows = cx.evidence().map(|(_, row)| row);
-    cx.emit(&VIEW.table, rows);
+    let model = Rc::clone(&cx.model);
+    let stated = cx.stated_evidence().as_collection(move |(_, _, kind), statement| row(&model, *kind, statement));
+    let inferred = cx.inferred_evidence().flat_map(|(_, rows)| rows.to_vec());
+    cx.emit(&VIEW.table, stated.concat(inferred));
 }
 
 #[cfg(test)]

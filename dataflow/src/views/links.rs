@@ -5,6 +5,8 @@
 //! that sum to either side. A link that a person rejected stays, with the confidence that is left. From 50 % on a link is
 //! asserted, and only then is anything built on it; from 20 % on it is suggested.
 
+use std::rc::Rc;
+
 use flowsync_schemas::{
     Birth, EntityId, EntityKind, Micros, Record, TableSpec, Text, ViewSpec,
     fact::EvidenceKind,
@@ -15,7 +17,7 @@ use flowsync_schemas::{
 use crate::{
     cx::Cx,
     ops::{Arranged, reduce},
-    views::evidence::EvidenceRow,
+    views::evidence::{self, EvidenceRow},
 };
 
 /// Probability from which on a link is asserted, in basis points: at least as likely as not.
@@ -144,46 +146,92 @@ impl LinkRow {
     }
 }
 
+/// What speaks for one link: a statement, or all that is inferred together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Reason {
+    /// The ticket; first, so that what speaks for one link lies together.
+    pub ticket_key: Text,
+    /// Kind of evidence; of what is inferred the first.
+    pub kind: EvidenceKind,
+    artifact_kind: EntityKind,
+    artifact_id: Text,
+    project: Text,
+    /// Kinds of evidence.
+    count: i64,
+    /// Log-odds and their variance, all kinds together.
+    weight: i64,
+    variance: i64,
+    at: Micros,
+}
+
+impl Reason {
+    /// Of rows of one artifact and ticket.
+    fn of(rows: &[EvidenceRow]) -> Option<Self> {
+        let first = rows.first()?.clone();
+        Some(Self {
+            ticket_key: first.ticket_key,
+            kind: first.kind,
+            artifact_kind: first.artifact_kind,
+            artifact_id: first.artifact_id,
+            project: first.project,
+            count: rows.len() as i64,
+            weight: rows.iter().map(|e| e.weight_millinats).sum(),
+            variance: rows.iter().map(|e| e.spread_millinats * e.spread_millinats).sum(),
+            at: first.at,
+        })
+    }
+
+    /// Whether a person gives it.
+    pub fn is_manual(&self) -> bool {
+        matches!(self.kind, EvidenceKind::ManualReport | EvidenceKind::Confirmed | EvidenceKind::Rejected)
+    }
+}
+
+/// What speaks for links, by artifact.
+pub fn reasons<'s>(cx: &mut Cx<'s>) -> Arranged<'s, EntityId, Reason> {
+    let model = Rc::clone(&cx.model);
+    let stated = cx.stated_evidence().flat_map_ref(move |(artifact, _, kind), statement| {
+        let row = evidence::row(&model, *kind, statement);
+        Reason::of(&[row]).map(|reason| (*artifact, reason))
+    });
+    let inferred = cx.inferred_evidence().flat_map(|(artifact, rows)| Some((artifact, Reason::of(&rows)?)));
+    stated.concat(inferred).arrange_by_key_named("Reasons")
+}
+
 /// What the reasons for one link come to.
-fn link(model: &Model, reasons: &[(&EvidenceRow, isize)]) -> Option<LinkRow> {
-    let all = || reasons.iter().map(|(e, _)| *e);
+fn link(model: &Model, reasons: &[(&Reason, isize)]) -> Option<LinkRow> {
+    let all = || reasons.iter().map(|(reason, _)| *reason);
     let first = all().next()?;
-    let weight = all().map(|e| e.weight_millinats).sum();
-    let band = model.band(weight, all().map(|e| e.spread_millinats * e.spread_millinats).sum());
-    let manual = all().filter(|e| is_manual(e)).count();
+    let band = model.band(all().map(|r| r.weight).sum(), all().map(|r| r.variance).sum());
+    let manual = all().filter(|r| r.is_manual()).count();
     Some(LinkRow {
         artifact_kind: first.artifact_kind,
         artifact_id: first.artifact_id.clone(),
         ticket_key: first.ticket_key.clone(),
-        project: all().map(|e| &e.project).min().unwrap_or(&first.project).clone(),
+        project: all().map(|r| &r.project).min().unwrap_or(&first.project).clone(),
         confidence_bps: band.confidence_bps,
         low_bps: band.low_bps,
         high_bps: band.high_bps,
         standing: Standing::of(band.confidence_bps),
-        evidence_count: reasons.len() as i64,
+        evidence_count: all().map(|r| r.count).sum(),
         provenance: match manual {
-            0 if all().all(|e| e.kind.is_inferred()) => Provenance::Inferred,
+            0 if all().all(|r| r.kind.is_inferred()) => Provenance::Inferred,
             0 => Provenance::Automated,
             n if n == reasons.len() => Provenance::Manual,
             _ => Provenance::Mixed,
         },
-        stated_at: all().map(|e| e.at).min().unwrap_or(first.at),
+        stated_at: all().map(|r| r.at).min().unwrap_or(first.at),
     })
 }
 
 /// The links, by artifact.
 pub fn define<'s>(cx: &mut Cx<'s>) -> Arranged<'s, EntityId, LinkRow> {
-    let model = std::rc::Rc::clone(&cx.model);
-    reduce(cx.evidence_by_artifact(), "Links", move |_, evidence, out| {
-        // Rows come sorted: those of one ticket lie together.
-        let links = evidence.chunk_by(|(a, _), (b, _)| a.ticket_key == b.ticket_key);
+    let model = Rc::clone(&cx.model);
+    reduce(cx.reasons(), "Links", move |_, reasons, out| {
+        // They come sorted: those of one ticket lie together.
+        let links = reasons.chunk_by(|(a, _), (b, _)| a.ticket_key == b.ticket_key);
         out.extend(links.filter_map(|reasons| Some((link(&model, reasons)?, 1))));
     })
-}
-
-/// Whether a person gives the reason.
-pub fn is_manual(evidence: &EvidenceRow) -> bool {
-    matches!(evidence.kind, EvidenceKind::ManualReport | EvidenceKind::Confirmed | EvidenceKind::Rejected)
 }
 
 /// Installs the view.

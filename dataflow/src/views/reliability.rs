@@ -16,7 +16,6 @@ use flowsync_schemas::{Birth, EntityKind, Record, TableSpec, ViewSpec, fact::Evi
 use crate::{
     cx::Cx,
     ops::{id, sums},
-    views::links::is_manual,
 };
 
 /// The view.
@@ -96,8 +95,8 @@ pub fn install(cx: &mut Cx<'_>) {
             (confirmed != rejected).then_some((artifact, (ticket, confirmed > rejected)))
         })
         .arrange_by_key_named("Decided");
-    let spoke = cx.evidence_by_artifact().join_core(decided, |_, e, (ticket, so)| {
-        let counts = !is_manual(e) && !e.kind.is_inferred() && id(EntityKind::Ticket, &e.ticket_key) == *ticket;
+    let spoke = cx.reasons().join_core(decided, |_, e, (ticket, so)| {
+        let counts = !e.is_manual() && !e.kind.is_inferred() && id(EntityKind::Ticket, &e.ticket_key) == *ticket;
         counts.then_some((e.kind, *so))
     });
     let model = std::rc::Rc::clone(&cx.model);

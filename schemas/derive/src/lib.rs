@@ -59,6 +59,10 @@ pub fn derive_record(input: TokenStream) -> TokenStream {
                 let mut values = ::flowsync_schemas::record::Reader::new(stringify!(#name), Self::COLUMNS, values)?;
                 Ok(Self { #(#idents: values.next::<#types>()?),* })
             }
+
+            fn share(&mut self, texts: &mut ::flowsync_schemas::record::Texts) {
+                #(::flowsync_schemas::record::Field::share(&mut self.#idents, texts);)*
+            }
         }
     }
     .into()
