@@ -21,8 +21,8 @@ use crate::{
     incremental::{LOAD_EPOCH, Running, STEADY_EPOCH},
 };
 
-/// Operators that are printed.
-const SHOWN: usize = 700;
+/// Operators are printed from this share of the time on, or from so many updates a signal that they hold.
+const SHOWN: (f64, f64) = (0.2, 0.1);
 
 /// What is known of an operator, of all workers together.
 #[derive(Clone, Debug, Default)]
@@ -128,10 +128,12 @@ fn table(what: &str, signals: u64, now: &HashMap<usize, Operator>, before: &Hash
     println!("\n{what}: {signals} signals, {} operators, {:.1} s in them", all.len(), whole.as_secs_f64());
     println!("  share | arranged, merged, there: updates a signal | operator");
     all.sort_by_key(|(id, o)| (std::cmp::Reverse(o.took), *id));
-    for (id, o) in all.iter().take(SHOWN) {
+    for (id, o) in &all {
         let share = 100.0 * o.took.as_secs_f64() / whole.as_secs_f64();
         let (arranged, merged, there) = (per(o.arranged), per(o.merged), per(o.updates));
-        println!("{share:6.2}% | {arranged:8.2} {merged:8.2} {there:8.2} | {id:4} {}", o.name);
+        if share >= SHOWN.0 || there >= SHOWN.1 {
+            println!("{share:6.2}% | {arranged:8.2} {merged:8.2} {there:8.2} | {id:4} {}", o.name);
+        }
     }
     let sum = |of: fn(&Operator) -> i64| per(all.iter().map(|(_, o)| of(o)).sum());
     println!("   all  | {:8.2} {:8.2} {:8.2} |", sum(|o| o.arranged), sum(|o| o.merged), sum(|o| o.updates));
