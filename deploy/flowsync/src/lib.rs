@@ -14,9 +14,11 @@ mod config;
 pub mod data;
 mod patience;
 pub mod pipeline;
+mod reader;
 mod retention;
 pub mod send;
 mod serve;
+mod tables;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
