@@ -18,6 +18,8 @@ mod reader;
 mod retention;
 pub mod send;
 mod serve;
+#[cfg(test)]
+mod simulation;
 mod tables;
 
 /// Runs the command line of this process.
