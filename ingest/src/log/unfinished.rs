@@ -15,6 +15,8 @@ const LOCK: &str = "lock";
 const KEYSPACES: &str = "keyspaces";
 const JOURNAL: &str = "0.jnl";
 const MARKER: &str = "version";
+/// Bytes of a whole marker, which is written in two parts.
+const MARKER_BYTES: u64 = 4;
 
 /// Removes the journal and the marker of a store that was never finished. Whatever holds anything stays, and so does what
 /// another process is making.
@@ -23,7 +25,7 @@ pub(super) fn remove_unfinished(folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         opened => opened?,
     };
-    let is_whole = fs::metadata(folder.join(MARKER)).is_ok_and(|marker| marker.len() > 0);
+    let is_whole = fs::metadata(folder.join(MARKER)).is_ok_and(|marker| marker.len() >= MARKER_BYTES);
     if is_whole || lock.try_lock().is_err() || has_keyspaces(folder)? || !is_empty(&folder.join(JOURNAL))? {
         return Ok(());
     }
@@ -64,6 +66,8 @@ fn is_empty(file: &Path) -> io::Result<bool> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::io::Write;
+
     use flowsync_schemas::LogPosition;
 
     use super::*;
@@ -74,8 +78,8 @@ mod tests {
 
     #[test]
     fn a_log_whose_making_was_cut_short_anywhere_is_made() {
-        // How far it came; the journal is given its length after its name.
-        for steps in 0..=5 {
+        // How far it came; journal and marker get their names first.
+        for steps in 0..=6 {
             let dir = tempfile::tempdir().unwrap();
             let folder = dir.path().join("log");
             fs::create_dir_all(&folder).unwrap();
@@ -84,7 +88,8 @@ mod tests {
             (steps >= 2).then(|| fs::create_dir(folder.join(KEYSPACES)).unwrap());
             let journal = make(3, JOURNAL);
             (steps >= 4).then(|| journal.unwrap().set_len(64 << 20).unwrap());
-            make(5, MARKER);
+            let marker = make(5, MARKER);
+            (steps >= 6).then(|| marker.unwrap().write_all(b"FJL").unwrap());
             for opened in 0..2 {
                 let log = EmbeddedLog::open(&folder, Keys::fixed()).unwrap_or_else(|e| panic!("step {steps}: {e}"));
                 assert_eq!(log.ends().unwrap(), [opened]);
