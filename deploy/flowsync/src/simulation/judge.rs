@@ -15,7 +15,9 @@ use flowsync_schemas::{
     fact::{SIGNALS, SignalFact},
     model::Model,
 };
+use flowsync_sinks::Sink;
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
 
 use super::{
     process::Process,
@@ -34,29 +36,30 @@ fn told<E: std::fmt::Display>(error: E) -> String {
     format!("{error:#}")
 }
 
-pub fn judge(world: &mut World, process: &mut Process, in_sql: bool) -> Judged<()> {
+pub fn judge(world: &mut World, process: Process, in_sql: bool) -> Judged<()> {
     let signals = process.log.read(LogPosition::default(), usize::MAX, usize::MAX).map_err(told)?;
-    let manifest = process.tables.sink.committed().ok_or("nothing is committed")?.clone();
+    let (runtime, mut sink) = process.reopened(world).map_err(told)?;
+    let manifest = sink.committed().ok_or("nothing is committed")?.clone();
     ensure(manifest.epoch.0 == signals.len() as u64 && manifest.positions == [manifest.epoch.0], || {
         format!("epoch {} at {:?}, of {} signals", manifest.epoch, manifest.positions, signals.len())
     })?;
-    let have = tables(process)?;
+    let have = tables(&runtime, &sink)?;
     let listed = manifest.tables.iter().map(|(name, table)| (name.as_str(), table.rows));
     let counted = have.iter().map(|(name, rows)| (*name, rows.values().sum::<i64>() as u64));
     ensure(listed.eq(counted), || format!("the manifest lists {:?}", manifest.tables))?;
     every_signal_is_there_once(world, &have)?;
     same(&have, &undisturbed(world, &signals)?)?;
-    nothing_is_left_over(world, process)?;
+    nothing_is_left_over(world, &runtime, &mut sink)?;
     if in_sql { outsiders_agree(world, manifest.epoch) } else { Ok(()) }
 }
 
 /// What the tables hold.
-fn tables(process: &Process) -> Judged<Rows> {
+fn tables(runtime: &Runtime, sink: &Sink) -> Judged<Rows> {
     let catalogue = catalogue();
     let mut tables = Rows::new();
     for spec in catalogue.base.iter().chain(&catalogue.views) {
         let held = tables.entry(spec.name).or_default();
-        for row in process.tables.runtime.block_on(process.tables.sink.load(spec.name)).map_err(told)? {
+        for row in runtime.block_on(sink.load(spec.name)).map_err(told)? {
             *held.entry(row).or_default() += 1;
         }
     }
@@ -113,10 +116,10 @@ fn same(have: &Rows, want: &Rows) -> Judged<()> {
 }
 
 /// Upkeep comes to rest, and then nothing is there that a crash has left.
-fn nothing_is_left_over(world: &mut World, process: &mut Process) -> Judged<()> {
+fn nothing_is_left_over(world: &mut World, runtime: &Runtime, sink: &mut Sink) -> Judged<()> {
     for _ in 0..4 {
         let now = world.later();
-        process.tables.runtime.block_on(process.tables.sink.maintain(now)).map_err(told)?;
+        runtime.block_on(sink.maintain(now)).map_err(told)?;
     }
     let files = world.disk.files();
     let named = |part: &str| files.iter().filter(|(name, _)| name.to_string_lossy().contains(part)).count();

@@ -15,10 +15,11 @@ use flowsync_dataflow::{Config, Job};
 use flowsync_ingest::{DataDir, EmbeddedLog, Log, Mint};
 use flowsync_schemas::{Epoch, EpochDelta, LogPosition, fact::SIGNALS, model::Model};
 use flowsync_sinks::{
-    Grouping, GroupingOptions, SinkError,
+    Grouping, GroupingOptions, Sink, SinkError,
     disk::{self, Fault},
     merge,
 };
+use tokio::runtime::Runtime;
 
 use super::world::{Canary, World};
 use crate::{
@@ -52,9 +53,7 @@ impl Process {
         holds_what_was_acknowledged(world, &*embedded)?;
         let log: Arc<dyn Log> = embedded.clone();
         let runtime = sink_runtime()?;
-        let program = format!("build {}", world.build);
-        let opening = disk::open(&world.disk, world.tables.path(), catalogue(), program, world.options);
-        let sink = runtime.block_on(opening)?;
+        let sink = runtime.block_on(open_sink(world))?;
         let mint = Arc::new(Mutex::new(Mint::open(&dir.feed())?));
         let (deltas_in, deltas) = sync_channel(64);
         // Two take twice as long.
@@ -190,6 +189,14 @@ impl Process {
         Ok(!world.senders.have_more() && self.log.ends()?.iter().sum::<u64>() == world.committed.0)
     }
 
+    /// Ends; the tables as they are found by who opens them next.
+    pub fn reopened(self, world: &World) -> Result<(Runtime, Sink)> {
+        let Tables { sink, runtime, .. } = self.tables;
+        drop(sink);
+        let sink = runtime.block_on(open_sink(world))?;
+        Ok((runtime, sink))
+    }
+
     /// Dies, perhaps in the middle of an append or of writing a mark.
     pub fn die(self, world: &mut World, fault: Fault) -> Result<()> {
         // Else the disk brought it about.
@@ -216,6 +223,11 @@ impl Process {
         world.tell(format!("dies of {fault:?}"));
         Ok(())
     }
+}
+
+async fn open_sink(world: &World) -> Result<Sink, SinkError> {
+    let program = format!("build {}", world.build);
+    disk::open(&world.disk, world.tables.path(), catalogue(), program, world.options).await
 }
 
 /// Whether an error is one that was brought about, and tells that trying again helps.
