@@ -72,7 +72,7 @@ pub enum Lie {
     Folders,
 }
 
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct File {
     bytes: Vec<u8>,
     /// How many of them survive a power loss, for certain.
@@ -80,13 +80,11 @@ struct File {
 }
 
 /// A change of the names of a folder that is not flushed yet.
-#[derive(Clone)]
 enum Rename {
     Add(PathBuf, u64),
     Remove(PathBuf),
 }
 
-#[derive(Clone)]
 struct State {
     rng: Rng,
     files: BTreeMap<u64, File>,
@@ -176,12 +174,6 @@ impl SimulatedDisk {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    /// Another disk with the same files, and with chances of its own.
-    pub fn copy(&self, seed: u64, lie: Lie) -> Self {
-        let (rng, told) = (Rng::with_seed(seed), Arc::default());
-        Self(Arc::new(Mutex::new(State { rng, told, lie, ..self.state().clone() })))
     }
 
     /// A new process: all that failed works again, until `fault` happens so many steps from now.
