@@ -11,6 +11,8 @@ mod arrow;
 mod bucket;
 mod commit;
 mod correct;
+#[cfg(any(test, feature = "simulation"))]
+pub mod disk;
 mod error;
 mod file;
 mod group;

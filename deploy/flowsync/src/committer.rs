@@ -1,31 +1,19 @@
 //! The committer: loads what is committed, holds it against its recomputation (I6), then commits closed epochs, grouped.
 
 use std::{
-    collections::HashSet,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-        mpsc::SyncSender,
-    },
+    sync::{Arc, mpsc::SyncSender},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow};
-use flowsync_dataflow::{Base, cx::TABLES_READ};
-use flowsync_ingest::{Log, Mint, MintError};
+use anyhow::Result;
 use flowsync_query::{Engine, feed::Feed};
-use flowsync_schemas::{
-    Epoch, EpochDelta, Fact, LogPosition, Record, Row, SignalId, TableChange, Value,
-    fact::{FACT_TABLES, RejectFact, SIGNALS, SignalFact, base_tables},
-    record::Field,
-};
-use flowsync_sinks::{Grouping, Sink, SinkError, merge};
+use flowsync_schemas::{Epoch, EpochDelta};
 use tokio::runtime::Runtime;
 
 use crate::{
     backlog::{Next, Waiting},
-    patience::Patience,
-    pipeline::{Rewrite, Status, lock},
+    pipeline::Status,
+    tables::{Loaded, Tables},
 };
 
 /// How far files stand back behind answers, on a machine that has no core to spare for them (0 to 19, see nice(2)).
@@ -46,138 +34,12 @@ fn stand_back() {
     }
 }
 
-/// Rows on their way back into the dataflow.
-pub enum Loaded {
-    /// Some of them.
-    Part(Base),
-    /// There are no more.
-    All,
-}
-
-/// Rows of a part.
-const PART_ROWS: usize = 50_000;
-/// Bytes of signals that are looked at in one go.
-const PART_BYTES: usize = 32 << 20;
-
-/// Hands over the committed base rows: tables side by side, in parts, so that reading goes on beside the dataflow.
-fn load(sink: &Sink, runtime: &Runtime, parts: &SyncSender<Loaded>) -> Result<()> {
-    let needed = |name: &&str| {
-        let fact = FACT_TABLES.iter().any(|table| table.name == *name);
-        !fact || TABLES_READ.contains(name)
-    };
-    let tables: Vec<_> = base_tables().map(|table| table.name).filter(needed).collect();
-    let next = AtomicUsize::new(0);
-    let one = |name: &'static str| -> Result<()> {
-        let rows = runtime.block_on(sink.load(name)).with_context(|| format!("table {name}"))?;
-        for rows in rows.chunks(PART_ROWS) {
-            let part = base_of(name, rows).with_context(|| format!("table {name}"))?;
-            // Without a reader there is nothing to load for: it has failed, and said so.
-            if parts.send(Loaded::Part(part)).is_err() {
-                break;
-            }
-        }
-        Ok(())
-    };
-    std::thread::scope(|scope| {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let load = || -> Result<()> {
-            while let Some(name) = tables.get(next.fetch_add(1, Ordering::Relaxed)) {
-                one(name)?;
-            }
-            Ok(())
-        };
-        let loaders: Vec<_> = (0..cores).map(|_| scope.spawn(load)).collect();
-        loaders.into_iter().try_for_each(|l| l.join().map_err(|_| anyhow!("loading the tables panicked"))?)
-    })
-}
-
-/// Facts of signals that are past their retention: nobody can compute them anew, so they are carried from the old tables into
-/// the new ones.
-pub struct Kept {
-    pub log: Arc<dyn Log>,
-    pub rewrite: Option<Rewrite>,
-}
-
-impl Kept {
-    /// Their rows, by base table.
-    fn rows(&self, sink: &Sink, runtime: &Runtime) -> Result<Vec<(&'static str, Vec<Row>)>> {
-        let signals = self.signals()?;
-        if signals.is_empty() {
-            return Ok(Vec::new());
-        }
-        let count = signals.len();
-        let lost = || {
-            format!(
-                "the facts of {count} signals that are past their retention can be taken from the old tables only, and these \
-                 are of another version: start the build that wrote them"
-            )
-        };
-        let mut carried = Vec::new();
-        for table in base_tables() {
-            let signal = (table.columns)().iter().position(|column| column.name == "signal");
-            let signal = signal.with_context(|| format!("table {} has no signals", table.name))?;
-            let rows = runtime.block_on(sink.load_replaced(table.name)).with_context(lost)?;
-            let of = |row: &Row| row.get(signal).and_then(SignalId::from_value).is_some_and(|id| signals.contains(&id));
-            let rows: Vec<Row> = rows.into_iter().filter(of).map(|row| self.rewritten(row)).collect();
-            carried.push((table.name, rows));
-        }
-        tracing::info!(signals = count, "the facts of signals past their retention are carried over");
-        Ok(carried)
-    }
-
-    /// The signals of which the envelope alone is left.
-    fn signals(&self) -> Result<HashSet<SignalId>> {
-        let mut signals = HashSet::new();
-        for partition in 0..u32::try_from(self.log.ends()?.len())? {
-            for range in self.log.withdrawn(partition)? {
-                let mut offset = range.start;
-                while offset < range.end {
-                    let from = LogPosition { partition, offset };
-                    let part = self.log.read(from, usize::try_from(range.end - offset)?.min(PART_ROWS), PART_BYTES)?;
-                    let Some((last, _)) = part.last() else { break };
-                    offset = last.offset + 1;
-                    signals
-                        .extend(part.iter().filter(|(_, signal)| signal.is_withdrawn()).map(|(_, signal)| signal.id));
-                }
-            }
-        }
-        Ok(signals)
-    }
-
-    fn rewritten(&self, row: Row) -> Row {
-        let Some(rewrite) = &self.rewrite else { return row };
-        let value = |value: &Value| match value {
-            Value::Text(text) => rewrite(text).map_or_else(|| value.clone(), |new| Value::Text(new.into())),
-            other => other.clone(),
-        };
-        row.iter().map(value).collect()
-    }
-}
-
-/// Rows of a base table, read back.
-fn base_of(name: &str, rows: &[Row]) -> Result<Base> {
-    let mut base = Base::default();
-    if let Some(i) = FACT_TABLES.iter().position(|table| table.name == name) {
-        base.facts = rows.iter().map(|row| Fact::from_row(i, row)).collect::<Result<_, _>>()?;
-    } else if name == SIGNALS.name {
-        base.signals = rows.iter().map(|row| SignalFact::from_values(row)).collect::<Result<_, _>>()?;
-    } else {
-        base.rejects = rows.iter().map(|row| RejectFact::from_values(row)).collect::<Result<_, _>>()?;
-    }
-    Ok(base)
-}
-
 /// See the module.
 pub struct Committer {
-    pub sink: Sink,
-    pub grouping: Grouping,
+    pub tables: Tables,
     pub engine: Engine,
     pub feed: Arc<Feed>,
-    pub mint: Arc<Mutex<Mint>>,
     pub status: Arc<Status>,
-    pub patience: Patience,
-    pub kept: Kept,
-    pub runtime: Runtime,
 }
 
 impl Committer {
@@ -185,95 +47,62 @@ impl Committer {
     pub fn run(mut self, deltas: &Waiting, rebuild_to: Option<Epoch>, base: &SyncSender<Loaded>) -> Result<()> {
         stand_back();
         let started = Instant::now();
-        let mut carried = Vec::new();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let carried = self.tables.load(rebuild_to.is_some(), cores, base)?;
+        tracing::info!(took = ?started.elapsed(), "the rows to begin with are loaded");
         match rebuild_to {
             None => {
-                load(&self.sink, &self.runtime, base)?;
-                tracing::info!(took = ?started.elapsed(), "the committed rows are loaded");
+                let Some(full) = deltas.wait() else { return Ok(()) };
+                let correction = self.tables.reconcile(&full)?;
+                let corrected = correction.tables.values().map(|t| t.missing + t.extra).sum();
+                self.status.set(|p| p.corrected = corrected);
             }
-            Some(_) => {
-                carried = self.kept.rows(&self.sink, &self.runtime)?;
-                for (name, rows) in &carried {
-                    base.send(Loaded::Part(base_of(name, rows)?)).ok();
+            Some(to) => {
+                let mut parts = Vec::new();
+                while parts.last().is_none_or(|last: &Arc<EpochDelta>| last.upper < to) {
+                    let Some(delta) = deltas.wait() else { return Ok(()) };
+                    parts.push(delta);
+                }
+                let parts = parts.into_iter().map(Arc::unwrap_or_clone).collect();
+                if let Some(epoch) = self.tables.rebuild(parts, carried)? {
+                    self.committed(epoch);
                 }
             }
-        }
-        // Without a reader there is nothing to read for: it has failed, and said so.
-        base.send(Loaded::All).ok();
-        match rebuild_to {
-            Some(to) => self.rebuild(deltas, to, carried)?,
-            None => self.reconcile(deltas)?,
         }
         self.status.set(|p| p.checked = true);
         tracing::info!(epoch = %self.status.get().committed, took = ?started.elapsed(), "the tables are as they should be");
         loop {
-            let wait = self
-                .grouping
-                .due()
-                .map_or(Duration::from_secs(3600), |due| due.saturating_duration_since(Instant::now()));
+            let due = self.tables.grouping.due();
+            let wait = due.map_or(Duration::from_secs(3600), |due| due.saturating_duration_since(Instant::now()));
             match deltas.next(wait) {
-                Next::Delta(delta) => self.grouping.push(Arc::unwrap_or_clone(delta), Instant::now())?,
+                Next::Delta(delta) => self.tables.grouping.push(Arc::unwrap_or_clone(delta), Instant::now())?,
                 Next::Timeout => {}
                 Next::End => return self.commit(),
             }
-            if self.grouping.due().is_some_and(|due| due <= Instant::now()) {
+            if self.tables.grouping.due().is_some_and(|due| due <= Instant::now()) {
                 self.commit()?;
             }
         }
     }
 
-    /// Compares the tables with what the base rows give (I6).
-    fn reconcile(&mut self, deltas: &Waiting) -> Result<()> {
-        let Some(full) = deltas.wait() else { return Ok(()) };
-        let attempt = || self.runtime.block_on(self.sink.reconcile(full.clone()));
-        let correction = self.patience.try_again(SinkError::is_retryable, attempt)?;
-        let corrected = correction.tables.values().map(|t| t.missing + t.extra).sum();
-        self.status.set(|p| p.corrected = corrected);
-        Ok(())
-    }
-
-    /// Computes every table anew up to an epoch, and replaces what is there. Rows that were carried over were never computed.
-    fn rebuild(&mut self, deltas: &Waiting, to: Epoch, carried: Vec<(&'static str, Vec<Row>)>) -> Result<()> {
-        let mut parts = Vec::new();
-        let whole = |parts: &Vec<EpochDelta>| parts.last().is_some_and(|d| d.upper >= to);
-        while !whole(&parts) {
-            let Some(delta) = deltas.wait() else { return Ok(()) };
-            parts.push(Arc::unwrap_or_clone(delta));
-        }
-        let Some(mut full) = merge(parts)? else { return Ok(()) };
-        for (table, rows) in carried {
-            let rows = rows.into_iter().map(|row| (row, 1));
-            match full.changes.iter_mut().find(|change| change.table == table) {
-                Some(change) => change.rows.extend(rows),
-                None => full.changes.push(TableChange { table, rows: rows.collect() }),
-            }
-        }
-        let full = Arc::new(full);
-        let attempt = || self.runtime.block_on(self.sink.rebuild(full.clone()));
-        let manifest = self.patience.try_again(SinkError::is_retryable, attempt)?;
-        self.committed(manifest.epoch)
-    }
-
     fn commit(&mut self) -> Result<()> {
-        let Some(delta) = self.grouping.take() else { return Ok(()) };
-        let started = Instant::now();
+        if self.tables.grouping.due().is_none() {
+            return Ok(());
+        }
         if let Err(error) = self.feed.sync() {
             tracing::warn!(%error, "after a power cut, live feeds would have to start anew");
         }
-        let delta = Arc::new(delta);
-        let attempt = || self.runtime.block_on(self.sink.commit(delta.clone()));
-        let manifest = self.patience.try_again(SinkError::is_retryable, attempt)?;
-        self.grouping.committed(started.elapsed());
-        self.committed(manifest.epoch)
+        if let Some(epoch) = self.tables.commit()? {
+            self.committed(epoch);
+        }
+        Ok(())
     }
 
-    fn committed(&mut self, epoch: Epoch) -> Result<()> {
+    fn committed(&self, epoch: Epoch) {
         self.engine.overlay().committed(epoch);
-        self.patience.try_again(MintError::is_retryable, || lock(&self.mint).trim(epoch))?;
         self.status.set(|p| {
             p.committed = epoch;
             p.closed = p.closed.max(epoch);
         });
-        Ok(())
     }
 }

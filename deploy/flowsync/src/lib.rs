@@ -14,9 +14,13 @@ mod config;
 pub mod data;
 mod patience;
 pub mod pipeline;
+mod reader;
 mod retention;
 pub mod send;
 mod serve;
+#[cfg(test)]
+mod simulation;
+mod tables;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {

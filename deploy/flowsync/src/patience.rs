@@ -26,9 +26,16 @@ pub struct Patience {
     pub status: Arc<Status>,
     /// Asked to stop, it tries once more.
     pub stop: Arc<AtomicBool>,
+    /// Between the first two attempts, and the longest pause.
+    pub pauses: [Duration; 2],
 }
 
 impl Patience {
+    /// As long as the product waits.
+    pub fn new(status: Arc<Status>, stop: Arc<AtomicBool>) -> Self {
+        Self { status, stop, pauses: RETRY_AFTER }
+    }
+
     /// Tries until it succeeds, fails in a way that does not pass, or patience ends.
     pub fn try_again<T, E: Error + Send + Sync + 'static>(
         &self,
@@ -36,7 +43,7 @@ impl Patience {
         mut attempt: impl FnMut() -> Result<T, E>,
     ) -> Result<T> {
         let started = Instant::now();
-        let [mut pause, pause_max] = RETRY_AFTER;
+        let [mut pause, pause_max] = self.pauses;
         let mut waited = false;
         loop {
             let last = self.stop.load(Ordering::Acquire) || started.elapsed() > PATIENCE;
@@ -73,7 +80,7 @@ mod tests {
     use super::*;
 
     fn patience(stop: bool) -> Patience {
-        Patience { status: Arc::default(), stop: Arc::new(AtomicBool::new(stop)) }
+        Patience::new(Arc::default(), Arc::new(AtomicBool::new(stop)))
     }
 
     #[test]

@@ -11,7 +11,6 @@
 //! bounds as before.
 
 use std::{
-    collections::VecDeque,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -22,9 +21,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use flowsync_dataflow::{Base, Config as JobConfig, Job, Read};
+use flowsync_dataflow::{Config as JobConfig, Job, Read};
 use flowsync_ingest::{
-    Appender, AppenderLimits, DataDir, EmbeddedLog, Log, Mark, Mint, MintError, Vault,
+    Appender, AppenderLimits, DataDir, EmbeddedLog, Log, Mint, Vault,
     audit::{Checkpoints, Keeper, SIGN_EVERY},
     connectors::{self, Verified},
     privacy,
@@ -33,20 +32,18 @@ use flowsync_query::{
     Engine,
     feed::{Feed, FeedLimits},
 };
-use flowsync_schemas::{Epoch, EpochDelta, LogPosition, Pseudonymizer, Signal, fact::base_tables, model::Model};
+use flowsync_schemas::{Epoch, EpochDelta, Pseudonymizer, Signal, fact::base_tables, model::Model};
 use flowsync_sinks::{Catalogue, Grouping, GroupingOptions, Sink, SinkOptions};
 
 use crate::{
     backlog::{self, Publish},
-    committer::{Committer, Kept, Loaded, sink_runtime},
+    committer::{Committer, sink_runtime},
     data,
     patience::Patience,
+    reader::{Epochs, Reader, Start},
+    tables::{Kept, Tables},
 };
 
-/// Signals of one epoch, at most.
-const EPOCH_RECORDS_MAX: usize = 20_000;
-/// Bytes of one epoch, at most (a single larger signal is an epoch of its own).
-const EPOCH_BYTES_MAX: usize = 32 << 20;
 /// Epochs inside the dataflow, at most.
 const EPOCHS_IN_FLIGHT_MAX: usize = 4;
 /// Closed epochs that wait for the publisher, at most.
@@ -165,12 +162,13 @@ pub async fn open_sink(dir: &DataDir, model: &Model) -> Result<Sink> {
 
 /// The same, with other limits.
 pub async fn open_sink_with(dir: &DataDir, model: &Model, options: SinkOptions) -> Result<Sink> {
-    let catalogue = Catalogue {
-        base: base_tables().copied().collect(),
-        views: data::specs().into_iter().map(|v| v.table).collect(),
-    };
     let program = program(model, privacy::erasures(&dir.privacy())?);
-    Sink::open(dir.path(), catalogue, program, options).await.context("the tables")
+    Sink::open(dir.path(), catalogue(), program, options).await.context("the tables")
+}
+
+/// All tables.
+pub fn catalogue() -> Catalogue {
+    Catalogue { base: base_tables().copied().collect(), views: data::specs().into_iter().map(|v| v.table).collect() }
 }
 
 /// What is taken out of rows that cannot be computed anew, because their signals are past their retention.
@@ -223,22 +221,15 @@ impl Pipeline {
 
         let kept = Kept { log: log.clone(), rewrite };
         let (base_in, base) = sync_channel(PARTS_WAITING_MAX);
-        let patience = Patience { status: status.clone(), stop: stop.clone() };
-        let reader = Reader { log: log.clone(), mint: mint.clone(), stop: stop.clone(), patience: patience.clone() };
+        let patience = Patience::new(status.clone(), stop.clone());
+        let epochs = Epochs::after(from.clone(), log.clone(), mint.clone(), patience.clone());
+        let reader = Reader { job, from, epochs, stop: stop.clone() };
         let publisher = Publisher { engine: engine.clone(), feed: feed.clone(), status: status.clone() };
-        let committer = Committer {
-            sink,
-            grouping: Grouping::new(GroupingOptions::default()),
-            engine: engine.clone(),
-            feed: feed.clone(),
-            mint,
-            status: status.clone(),
-            patience,
-            kept,
-            runtime: files,
-        };
+        let grouping = Grouping::new(GroupingOptions::default());
+        let tables = Tables { sink, grouping, mint, patience, kept, runtime: files };
+        let committer = Committer { tables, engine: engine.clone(), feed: feed.clone(), status: status.clone() };
         let threads = vec![
-            spawn("reader", &status, &stop, move || reader.run(job, from, &base))?,
+            spawn("reader", &status, &stop, move || reader.run(&base))?,
             spawn("publisher", &status, &stop, move || publisher.run(&deltas, &commits_in, rebuild_to))?,
             spawn("committer", &status, &stop, move || committer.run(&commits, rebuild_to, &base_in))?,
         ];
@@ -301,115 +292,11 @@ fn spawn(
 }
 
 /// The function that the dataflow reads signals with.
-fn read_with(people: Pseudonymizer) -> Read {
+pub fn read_with(people: Pseudonymizer) -> Read {
     Arc::new(move |signal: &Signal| {
         let parsed = connectors::parse(&Verified::from_log(signal.clone()), &people);
         (parsed.facts, parsed.rejections)
     })
-}
-
-/// Where the pipeline begins.
-struct Start {
-    from: Mark,
-    /// Where the tables have to be computed anew: the epoch up to which that is.
-    rebuild_to: Option<Epoch>,
-}
-
-impl Start {
-    fn of(sink: &Sink, log: &Arc<dyn Log>) -> Result<Self> {
-        let ends = log.ends()?;
-        let Some(manifest) = sink.committed() else {
-            let from = Mark { epoch: Epoch(0), positions: vec![0; ends.len()] };
-            let signals: u64 = ends.iter().sum();
-            if signals > 0 {
-                tracing::warn!(signals, "computing every table anew from the log");
-            }
-            return Ok(Self { from, rebuild_to: Some(Epoch(signals)) });
-        };
-        let mut positions = manifest.positions.clone();
-        positions.resize(ends.len(), 0);
-        if positions.iter().zip(&ends).any(|(committed, end)| committed > end) {
-            return Err(anyhow!(
-                "the tables cover more signals ({positions:?}) than the log holds ({ends:?}): the log is not the one they \
-                 were computed from; restore it from a backup"
-            ));
-        }
-        Ok(Self { from: Mark { epoch: manifest.epoch, positions }, rebuild_to: None })
-    }
-}
-
-/// Signals and where they lie.
-type Placed = Vec<(LogPosition, Signal)>;
-
-/// Reads the log, and decides the epochs' bounds through the mint.
-struct Reader {
-    log: Arc<dyn Log>,
-    mint: Arc<Mutex<Mint>>,
-    stop: Arc<AtomicBool>,
-    patience: Patience,
-}
-
-impl Reader {
-    fn run(self, job: Job, from: Mark, base: &Receiver<Loaded>) -> Result<()> {
-        loop {
-            match base.recv() {
-                Ok(Loaded::Part(part)) => job.prepare(from.epoch, part)?,
-                Ok(Loaded::All) => break,
-                // The committer has failed, and said so.
-                Err(_) => return Ok(()),
-            }
-        }
-        job.restore(from.epoch, from.positions.clone(), Base::default())?;
-        let mut at = from.positions;
-        let mut marks: VecDeque<Mark> = lock(&self.mint).marks_after(from.epoch).into();
-        loop {
-            // Asked to stop, it first reads what was acknowledged.
-            let stopping = self.stop.load(Ordering::Acquire);
-            let ends = self.log.ends()?;
-            at.resize(ends.len(), 0);
-            if at == ends {
-                if stopping {
-                    break;
-                }
-                self.log.wait(&ends, LOOK);
-                continue;
-            }
-            // An epoch that was minted before keeps its bounds.
-            let known = marks.pop_front();
-            let to = known.as_ref().map_or(&ends, |mark| &mark.positions);
-            let (signals, reached) = self.read(&at, to, known.is_some())?;
-            let mark = match known {
-                Some(mark) => mark,
-                None => {
-                    let mint = || lock(&self.mint).mint(reached.clone());
-                    self.patience.try_again(MintError::is_retryable, mint)?
-                }
-            };
-            job.push(mark.epoch, mark.positions.clone(), signals)?;
-            at = mark.positions;
-        }
-        Ok(job.finish()?)
-    }
-
-    /// Signals from `at` to `to`, all of them or as many as an epoch holds; and the positions reached.
-    fn read(&self, at: &[u64], to: &[u64], all: bool) -> Result<(Placed, Vec<u64>)> {
-        let mut out = Vec::new();
-        let mut reached = at.to_vec();
-        for (partition, to) in to.iter().enumerate() {
-            while reached[partition] < *to {
-                let room = usize::try_from(*to - reached[partition])?.min(EPOCH_RECORDS_MAX);
-                let from = LogPosition { partition: u32::try_from(partition)?, offset: reached[partition] };
-                let signals = self.log.read(from, room, EPOCH_BYTES_MAX)?;
-                let Some((last, _)) = signals.last() else { break };
-                reached[partition] = last.offset + 1;
-                out.extend(signals);
-                if !all {
-                    break;
-                }
-            }
-        }
-        Ok((out, reached))
-    }
 }
 
 /// The mint.

@@ -35,6 +35,7 @@ use super::{
     tail::{self, Mark, cut_torn_append},
     take,
     tree::{Edge, TreeHash},
+    unfinished::remove_unfinished,
 };
 use crate::{
     lock,
@@ -82,6 +83,7 @@ impl EmbeddedLog {
 
     fn open_with_reserve(path: &Path, keys: Arc<Keys>, free_bytes_min: u64) -> Result<Self, LogError> {
         let io = |source| LogError::Io { path: path.to_owned(), source };
+        remove_unfinished(path).map_err(io)?;
         let opened = Store::open(path, keys.clone());
         let (mark, acknowledged) = Mark::open(path).map_err(io)?;
         let acknowledged = acknowledged.unwrap_or_default();

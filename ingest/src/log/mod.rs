@@ -17,6 +17,8 @@ mod audited;
 pub(crate) mod conformance;
 pub(crate) mod copied;
 mod embedded;
+#[cfg(any(test, feature = "simulation"))]
+pub mod power_loss;
 mod reader;
 #[cfg(not(fuzzing))]
 pub(crate) mod record;
@@ -28,6 +30,7 @@ mod simulation;
 pub(crate) mod store;
 mod tail;
 pub mod tree;
+mod unfinished;
 mod withdraw;
 
 use std::{io, ops::Range, path::PathBuf, time::Duration};

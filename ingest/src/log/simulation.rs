@@ -7,85 +7,22 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{
-    collections::BTreeMap,
-    fs::{self, File},
-    io::{Read, Seek},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use fastrand::Rng;
 use flowsync_schemas::{LogPosition, Signal};
-use rustix::fs::SeekFrom;
 use tempfile::TempDir;
 
-use super::{EmbeddedLog, Log, LogError, conformance::signal, withdraw::envelope_of};
+use super::{
+    EmbeddedLog, Log, LogError,
+    conformance::signal,
+    power_loss::{Image, image, torn, write},
+    withdraw::envelope_of,
+};
 use crate::seal::{Keys, Source};
 
-/// Bytes that a disk writes as one.
-const SECTOR: usize = 512;
 /// Processes that end in one simulation.
 const LIVES: usize = 4;
-
-/// The files of a folder, without the zeros at their ends, and their lengths.
-type Image = BTreeMap<PathBuf, (Vec<u8>, u64)>;
-
-fn image(dir: &Path) -> Image {
-    let mut files = Image::new();
-    let mut folders = vec![dir.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            let mut file = File::open(&path).unwrap();
-            let length = file.metadata().unwrap().len();
-            // Journals are allocated ahead: what follows the first hole was never written.
-            let written = if length == 0 { 0 } else { rustix::fs::seek(&file, SeekFrom::Hole(0)).unwrap() };
-            file.rewind().unwrap();
-            let mut bytes = Vec::new();
-            file.take(written).read_to_end(&mut bytes).unwrap();
-            bytes.truncate(bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1));
-            files.insert(path.strip_prefix(dir).unwrap().to_owned(), (bytes, length));
-        }
-    }
-    files
-}
-
-fn write(image: &Image, dir: &Path) {
-    for (name, (bytes, length)) in image {
-        let path = dir.join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, bytes).unwrap();
-        File::options().write(true).open(&path).unwrap().set_len(*length).unwrap();
-    }
-}
-
-/// What is on the disk when power is lost while it goes from one image to the other: of what was added to a journal, some
-/// sectors, but never less than `before` has.
-fn torn(before: &Image, after: &Image, rng: &mut Rng) -> Image {
-    let mut out = before.clone();
-    // The mark is written when the append is acknowledged, and so not at all.
-    for (name, (new, length)) in after.iter().filter(|(name, _)| name.extension().is_some_and(|e| e == "jnl")) {
-        let old = before.get(name).map_or(&[][..], |(old, _)| old.as_slice());
-        let mut bytes = new.clone();
-        if bytes.len() > old.len() {
-            let mut at = old.len();
-            while at < bytes.len() {
-                let end = ((at / SECTOR + 1) * SECTOR).min(bytes.len());
-                if rng.bool() {
-                    bytes[at..end].fill(0);
-                }
-                at = end;
-            }
-        }
-        out.insert(name.clone(), (bytes, *length));
-    }
-    out
-}
 
 /// The log of a folder, with its keys beside it.
 fn open(dir: &Path) -> Result<EmbeddedLog, LogError> {

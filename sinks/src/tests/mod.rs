@@ -3,7 +3,6 @@
 
 mod conformance;
 mod crash;
-mod disk;
 mod fault;
 mod model;
 mod reconcile;

@@ -5,18 +5,21 @@
 //! model; what is recomputed corrects nothing (I6); no file stays that nobody needs (I9). A failure prints its seed:
 //! `FLOWSYNC_SEED=n cargo test -p flowsync-sinks simulation` repeats it, `FLOWSYNC_SEEDS=100000` tries more.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use fastrand::Rng;
 use flowsync_schemas::{Epoch, EpochDelta, Micros};
 use tempfile::TempDir;
 
 use super::{
-    disk::{Fault, Lie, SimulatedDisk},
-    model::{PROGRAM, Step, Tables, catalogue, epochs, full, loaded, manifest, options, play, read_back, run, specs},
+    model::{PROGRAM, Step, Tables, catalogue, epochs, full, loaded, manifest, options, play, read_back, run},
     upkeep::{data_files, needed},
 };
-use crate::{Sink, SinkError, SinkOptions, merge};
+use crate::{
+    Sink, SinkError, SinkOptions,
+    disk::{self, Fault, Lie, SimulatedDisk},
+    merge,
+};
 
 /// Processes that may die in one simulation.
 const LIVES: usize = 6;
@@ -72,17 +75,12 @@ impl Simulation {
         };
         let disk = SimulatedDisk::new(seed, lie);
         let root = TempDir::new().expect("a folder");
-        // The Delta library asks the real disk whether a table's folder is there, before it asks the store.
-        for spec in specs() {
-            std::fs::create_dir_all(root.path().join("tables").join(spec.name)).expect("a folder");
-        }
         let (acknowledged, fired, clock) = (Epoch(0), Vec::new(), 1_700_000_000_000_000);
         Self { rng, disk, root, options, deltas, states, acknowledged, fired, clock }
     }
 
     async fn open(&self) -> Result<Sink, SinkError> {
-        let store = Arc::new(self.disk.clone());
-        Sink::open_on(store, self.root.path(), catalogue(), PROGRAM.to_owned(), self.options).await
+        disk::open(&self.disk, self.root.path(), catalogue(), PROGRAM.to_owned(), self.options).await
     }
 
     /// How many deltas an epoch covers.

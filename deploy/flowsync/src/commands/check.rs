@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use flowsync_dataflow::views;
-use flowsync_query::{AsOf, Snapshot};
+use flowsync_query::{AsOf, Engine, Snapshot};
+use flowsync_schemas::Epoch;
 use tokio::runtime::Runtime;
 
 use crate::{config::Config, data};
@@ -19,27 +20,33 @@ pub fn run(dir: &Path, config: Option<&Path>, runtime: &Runtime) -> Result<()> {
     if let Some(holder) = dir.holder()? {
         println!("written by process {} ({})", holder.pid, holder.command);
     }
-    let differing = runtime.block_on(async {
-        let snapshot = engine.snapshot(AsOf::Newest).await?;
-        println!("epoch {}", snapshot.epoch());
-        // Many definitions read these: each is computed once.
-        for (name, sql) in views::oracle_helpers() {
-            snapshot.keep(name, sql).await.with_context(|| format!("helper {name}"))?;
-        }
-        let mut differing = 0;
-        for view in views::ALL {
-            let (rows, differs) = compare(&snapshot, view).await?;
-            println!("{:20} {rows:>9} rows  {}", view.spec.table.name, verdict(differs));
-            differing += u64::from(differs > 0);
-        }
-        anyhow::Ok(differing)
-    })?;
+    let (epoch, views) = runtime.block_on(differing(&engine))?;
+    println!("epoch {epoch}");
+    for (view, rows, differs) in &views {
+        println!("{view:20} {rows:>9} rows  {}", verdict(*differs));
+    }
+    let differing = views.iter().filter(|(_, _, differs)| *differs > 0).count();
     if differing > 0 {
         bail!(
             "{differing} views differ from their definitions: `flowsync run` recomputes and repairs them at its start"
         );
     }
     Ok(())
+}
+
+/// The newest epoch, and of each view its name, its rows, and how many of them differ from its oracle.
+pub async fn differing(engine: &Engine) -> Result<(Epoch, Vec<(&'static str, i64, i64)>)> {
+    let snapshot = engine.snapshot(AsOf::Newest).await?;
+    // Many definitions read these: each is computed once.
+    for (name, sql) in views::oracle_helpers() {
+        snapshot.keep(name, sql).await.with_context(|| format!("helper {name}"))?;
+    }
+    let mut all = Vec::new();
+    for view in views::ALL {
+        let (rows, differs) = compare(&snapshot, view).await?;
+        all.push((view.spec.table.name, rows, differs));
+    }
+    Ok((snapshot.epoch(), all))
 }
 
 fn verdict(differs: i64) -> String {

@@ -3,7 +3,7 @@
 mod audit;
 mod backup;
 mod calibrate;
-mod check;
+pub mod check;
 mod compact;
 mod demo;
 mod import;

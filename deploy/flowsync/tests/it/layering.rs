@@ -43,6 +43,15 @@ fn every_crate_uses_only_what_it_may() {
             assert!(!never.contains(&dependency.as_str()), "{name} must never use {dependency}");
         }
     }
+    // What fails on purpose is of tests alone.
+    for package in &metadata.packages {
+        let mut default = package.features.get("default").into_iter().flatten();
+        assert!(default.all(|f| f != "simulation"), "{} fails on purpose by default", package.name);
+        for dependency in package.dependencies.iter().filter(|d| d.kind != DependencyKind::Development) {
+            let fails = dependency.features.iter().any(|f| f == "simulation");
+            assert!(!fails, "{} would be built with a {} that fails on purpose", package.name, dependency.name);
+        }
+    }
     for (name, used) in &uses {
         assert!(!used.contains("flowsync-bench"), "{name} imports the benchmark");
         assert!(name == "flowsync-bench" || !used.contains("flowsync"), "{name} imports the binary");

@@ -2,24 +2,26 @@
 //! each can fail. Power loss takes what was not flushed: the end of a file, or all of it, and the newest names of a folder.
 //!
 //! Everything is drawn from one seed. What the sink writes goes through the same `write_durably` as on a real disk.
+//!
+//! Of tests alone: `cfg(test)`, and the feature `simulation`, which no build of the product has.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
-    io::{self, Write},
+    fmt, io,
     path::{Path as FsPath, PathBuf},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use bytes::Bytes;
 use fastrand::Rng;
-use futures::{StreamExt, stream, stream::BoxStream};
-use object_store::{
-    CopyMode, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path,
-};
+use flowsync_schemas::TableSpec;
+use object_store::{ObjectMeta, Result, path::Path};
 
-use crate::store::{Disk, DurableStore, NewFile, Upload, generic, replaces, write_durably};
+use crate::{Catalogue, Sink, SinkError, SinkOptions, store::generic};
+
+mod files;
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,7 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// All of them.
     pub const ALL: [Fault; 7] = [
         Fault::KillBefore,
         Fault::KillAfter,
@@ -50,6 +53,11 @@ impl Fault {
         Fault::ErrorAfter,
         Fault::Full,
     ];
+
+    /// Whether what was not flushed may be gone.
+    pub fn is_power_loss(self) -> bool {
+        matches!(self, Fault::PowerLossBefore | Fault::PowerLossAfter)
+    }
 }
 
 /// How it lies: a disk that does, or a sink that does not flush, which is the same.
@@ -88,8 +96,12 @@ struct State {
     next_file: u64,
     steps: usize,
     fault: Option<(usize, Fault)>,
+    /// What happens when a file gets a name with this in it.
+    naming: Option<(&'static str, Fault)>,
     fired: Option<Fault>,
     dead: bool,
+    /// Set when the process dies, for what would otherwise try again.
+    told: Arc<AtomicBool>,
     full_until: Option<usize>,
     lie: Lie,
 }
@@ -118,7 +130,28 @@ fn folder_of(path: &FsPath) -> &FsPath {
     path.parent().unwrap_or(FsPath::new("/"))
 }
 
+/// Opens the sink of a data directory on a disk; in `root` itself is the lock alone.
+///
+/// # Errors
+/// As [`Sink::open`].
+pub async fn open(
+    disk: &SimulatedDisk,
+    root: &FsPath,
+    catalogue: Catalogue,
+    program: String,
+    options: SinkOptions,
+) -> Result<Sink, SinkError> {
+    // The Delta library asks the real disk whether a table's folder is there, before it asks the store.
+    for TableSpec { name, .. } in catalogue.base.iter().chain(&catalogue.views) {
+        let folder = root.join("tables").join(name);
+        let failed = |e| SinkError::storage(folder.display().to_string())(generic(&folder, e));
+        std::fs::create_dir_all(&folder).map_err(failed)?;
+    }
+    Sink::open_on(Arc::new(disk.clone()), root, catalogue, program, options).await
+}
+
 impl SimulatedDisk {
+    /// An empty one.
     pub fn new(seed: u64, lie: Lie) -> Self {
         Self(Arc::new(Mutex::new(State {
             rng: Rng::with_seed(seed),
@@ -130,8 +163,10 @@ impl SimulatedDisk {
             next_file: 0,
             steps: 0,
             fault: None,
+            naming: None,
             fired: None,
             dead: false,
+            told: Arc::default(),
             full_until: None,
             lie,
         })))
@@ -144,8 +179,40 @@ impl SimulatedDisk {
     /// A new process: all that failed works again, until `fault` happens so many steps from now.
     pub fn start(&self, fault: Option<(usize, Fault)>) {
         let mut state = self.state();
-        state.fault = fault.map(|(steps, fault)| (state.steps + steps, fault));
         (state.fired, state.dead, state.full_until) = (None, false, None);
+        (state.told, state.naming) = Default::default();
+        drop(state);
+        self.plan(fault);
+    }
+
+    /// Makes a fault happen so many steps from now, and no other.
+    pub fn plan(&self, fault: Option<(usize, Fault)>) {
+        let mut state = self.state();
+        state.fault = fault.map(|(steps, fault)| (state.steps + steps, fault));
+    }
+
+    /// Makes a fault happen when the next file gets a name with `part` in it.
+    pub fn plan_naming(&self, part: &'static str, fault: Fault) {
+        self.state().naming = Some((part, fault));
+    }
+
+    fn names(&self, path: &FsPath) {
+        let mut state = self.state();
+        if let Some((_, fault)) = state.naming.take_if(|(part, _)| path.to_string_lossy().contains(*part)) {
+            state.fault = Some((state.steps, fault));
+        }
+    }
+
+    /// The process dies now, or power is lost.
+    pub fn kill(&self, fault: Fault) {
+        let mut state = self.state();
+        state.fired = Some(fault);
+        state.dies(fault.is_power_loss());
+    }
+
+    /// Becomes true when the process dies.
+    pub fn death(&self) -> Arc<AtomicBool> {
+        self.state().told.clone()
     }
 
     /// What happened since the process started.
@@ -192,23 +259,23 @@ impl SimulatedDisk {
         match fault {
             None | Some(Fault::Full) => run(&mut state, false),
             Some(Fault::KillBefore) => {
-                state.dead = true;
+                state.dies(false);
                 failed("killed before")
             }
             Some(Fault::PowerLossBefore) => {
-                state.dead = true;
-                state.lose_power();
+                state.dies(true);
                 failed("power lost before")
             }
             Some(Fault::KillAfter) => {
-                run(&mut state, false)?;
-                state.dead = true;
+                // Whatever came of it.
+                drop(run(&mut state, false));
+                state.dies(false);
                 failed("killed after")
             }
             Some(Fault::PowerLossAfter) => {
-                run(&mut state, false)?;
-                state.dead = true;
-                state.lose_power();
+                // Whatever came of it.
+                drop(run(&mut state, false));
+                state.dies(true);
                 failed("power lost after")
             }
             Some(Fault::Error) => {
@@ -249,6 +316,14 @@ impl SimulatedDisk {
 }
 
 impl State {
+    fn dies(&mut self, power: bool) {
+        self.dead = true;
+        self.told.store(true, Ordering::Release);
+        if power {
+            self.lose_power();
+        }
+    }
+
     fn lose_power(&mut self) {
         // Of a folder's changes a beginning survives: file systems keep them in order, and say no more.
         let mut names = std::mem::take(&mut self.flushed_names);
@@ -303,203 +378,5 @@ impl State {
                 Rename::Remove(name) => drop(self.flushed_names.remove(&name)),
             }
         }
-    }
-}
-
-/// A file that is being written.
-pub struct Written {
-    disk: SimulatedDisk,
-    file: u64,
-}
-
-impl Write for Written {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.disk.step(true, |state, part| {
-            let end = if part { state.rng.usize(0..=bytes.len()) } else { bytes.len() };
-            let Some(file) = state.files.get_mut(&self.file) else { return Err(io::ErrorKind::NotFound.into()) };
-            file.bytes.extend_from_slice(&bytes[..end]);
-            Ok(end)
-        })
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl NewFile for Written {
-    fn make_durable(&mut self) -> io::Result<()> {
-        self.disk.step(false, |state, part| {
-            let lies = state.lie == Lie::Files;
-            if let Some(file) = state.files.get_mut(&self.file)
-                && !part
-                && !lies
-            {
-                file.flushed = file.bytes.len();
-            }
-            Ok(())
-        })
-    }
-}
-
-impl Disk for SimulatedDisk {
-    type File = Written;
-
-    fn has_folder(&self, folder: &FsPath) -> bool {
-        self.state().folders.contains(folder)
-    }
-
-    fn create_folder(&self, folder: &FsPath) -> io::Result<()> {
-        self.step(true, |state, part| {
-            if !part {
-                state.folders.insert(folder.to_owned());
-            }
-            Ok(())
-        })
-    }
-
-    fn create(&self, path: &FsPath) -> io::Result<Written> {
-        let file = self.step(true, |state, part| {
-            if part {
-                return Ok(0);
-            }
-            if state.names.contains_key(path) {
-                return Err(io::ErrorKind::AlreadyExists.into());
-            }
-            state.next_file += 1;
-            let file = state.next_file;
-            state.files.insert(file, File::default());
-            state.add(path.to_owned(), file);
-            Ok(file)
-        })?;
-        Ok(Written { disk: self.clone(), file })
-    }
-
-    fn rename(&self, from: &FsPath, to: &FsPath) -> io::Result<()> {
-        self.step(false, |state, part| {
-            if !part {
-                let file = state.remove(from)?;
-                state.add(to.to_owned(), file);
-            }
-            Ok(())
-        })
-    }
-
-    fn link(&self, from: &FsPath, to: &FsPath) -> io::Result<()> {
-        self.step(true, |state, part| {
-            if part {
-                return Ok(());
-            }
-            if state.names.contains_key(to) {
-                return Err(io::ErrorKind::AlreadyExists.into());
-            }
-            let file = *state.names.get(from).ok_or(io::ErrorKind::NotFound)?;
-            state.add(to.to_owned(), file);
-            Ok(())
-        })
-    }
-
-    fn remove(&self, path: &FsPath) -> io::Result<()> {
-        self.step(false, |state, part| if part { Ok(()) } else { state.remove(path).map(drop) })
-    }
-
-    fn flush_folder(&self, folder: &FsPath) -> io::Result<()> {
-        self.step(false, |state, part| {
-            if !part && state.lie != Lie::Folders {
-                state.flush_folder(folder);
-            }
-            Ok(())
-        })
-    }
-}
-
-impl DurableStore for SimulatedDisk {
-    fn flush_folders(&self, folder: &FsPath) -> Result<()> {
-        let folders: BTreeSet<PathBuf> = self.state().names.keys().map(|name| folder_of(name).to_owned()).collect();
-        let mut within = folders.iter().filter(|within| within.starts_with(folder));
-        within.try_for_each(|folder| Disk::flush_folder(self, folder).map_err(|e| generic(folder, e)))
-    }
-}
-
-#[async_trait::async_trait]
-impl ObjectStore for SimulatedDisk {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        write_durably(self, &path_of(location), &payload, replaces(self, &opts)?)?;
-        Ok(PutResult { e_tag: None, version: None })
-    }
-
-    async fn put_multipart_opts(&self, location: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        Ok(Box::new(Upload::new(self.clone(), location.clone())))
-    }
-
-    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let path = path_of(location);
-        let found = self.step(false, |state, part| {
-            let file = *state.names.get(&path).ok_or(io::ErrorKind::NotFound)?;
-            if part { Err(io::ErrorKind::Other.into()) } else { Ok((file, state.files[&file].bytes.clone())) }
-        });
-        let (file, bytes) = found.map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => Error::NotFound { path: location.to_string(), source: e.into() },
-            _ => generic(&path, e),
-        })?;
-        let meta = self.meta(&self.state(), &path, file)?;
-        options.check_preconditions(&meta)?;
-        let range = match &options.range {
-            Some(range) => range.as_range(meta.size).map_err(|e| generic(&path, io::Error::other(e)))?,
-            None => 0..meta.size,
-        };
-        let wanted = Bytes::from(bytes).slice(range.start as usize..range.end as usize);
-        let payload = GetResultPayload::Stream(stream::once(async { Ok(wanted) }).boxed());
-        Ok(GetResult { payload, meta, range, attributes: Default::default() })
-    }
-
-    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        let disk = self.clone();
-        let deleted = locations.map(move |location| {
-            let location = location?;
-            match Disk::remove(&disk, &path_of(&location)) {
-                Ok(()) => Ok(location),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                    Err(Error::NotFound { path: location.to_string(), source: e.into() })
-                }
-                Err(e) => Err(generic(&path_of(&location), e)),
-            }
-        });
-        deleted.boxed()
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        match self.listed(prefix) {
-            Ok(all) => stream::iter(all.into_iter().map(Ok)).boxed(),
-            Err(e) => stream::iter([Err(e)]).boxed(),
-        }
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        let (mut objects, mut folders) = (Vec::new(), BTreeSet::new());
-        let depth = prefix.map_or(0, |prefix| prefix.parts().count());
-        for meta in self.listed(prefix)? {
-            let parts: Vec<_> = meta.location.parts().collect();
-            if parts.len() == depth + 1 {
-                objects.push(meta);
-            } else {
-                folders.insert(parts.into_iter().take(depth + 1).collect::<Path>());
-            }
-        }
-        let common_prefixes = folders.into_iter().collect();
-        Ok(ListResult { common_prefixes, objects })
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        let (from, to) = (path_of(from), path_of(to));
-        let replace = options.mode == CopyMode::Overwrite && self.state().names.contains_key(&to);
-        let copy = || {
-            if replace {
-                Disk::remove(self, &to)?;
-            }
-            self.link(&from, &to)?;
-            Disk::flush_folder(self, folder_of(&to))
-        };
-        copy().map_err(|e| generic(&to, e))
     }
 }
