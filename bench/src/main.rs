@@ -101,6 +101,7 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("flowsync") {
         return flowsync::main_from(std::env::args_os().skip(1));
     }
+    flowsync::memory::keep_huge_pages_whole();
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

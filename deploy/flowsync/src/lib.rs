@@ -12,6 +12,7 @@ mod commands;
 mod committer;
 mod config;
 pub mod data;
+pub mod memory;
 mod patience;
 pub mod pipeline;
 mod reader;
@@ -29,6 +30,7 @@ pub fn main() -> ExitCode {
 
 /// Runs a command line, whose first argument is the program's name.
 pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    memory::keep_huge_pages_whole();
     match run(cli::Cli::parse_from(args)) {
         Ok(()) => ExitCode::SUCCESS,
         // For people: what is wrong, where, what to do. A backtrace helps nobody there.
