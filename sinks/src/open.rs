@@ -31,6 +31,7 @@ use url::Url;
 
 use crate::{
     SinkError,
+    arrow::Shape,
     bucket::Bucket,
     job,
     manifest::{FOLDER, Manifests, Retention},
@@ -243,16 +244,19 @@ impl Sink {
         }
     }
 
-    /// The same of a table that is about to be rebuilt: what cannot be computed anew is carried over.
+    /// The same of a table that is about to be rebuilt: what cannot be computed anew is carried over. Of a table of facts of an
+    /// earlier version by the names of its columns; of a new one there are none.
     ///
     /// # Errors
-    /// As [`Sink::load`]; the table may be of another version.
+    /// As [`Sink::load`]; where an earlier version lacks a column that may not be missing.
     pub async fn load_replaced(&self, table: &str) -> Result<Vec<Row>, SinkError> {
         let found = self.tables.get(table).ok_or_else(|| SinkError::UnknownTable(table.to_owned()))?;
-        if found.stale {
-            return Err(SinkError::NeedsReconcile(table.to_owned()));
-        }
-        let (shape, store) = (&found.shape, found.store());
+        let (shape, buckets) = match (found.stale, found.base) {
+            (false, _) => (found.shape.clone(), &found.buckets),
+            (true, true) => (Arc::new(Shape::of_earlier(&found.spec)?), &found.earlier),
+            (true, false) => return Err(SinkError::NeedsReconcile(table.to_owned())),
+        };
+        let (shape, store) = (&shape, found.store());
         let read = |bucket: &Bucket| {
             let (read, shape) = (job::read(shape.clone(), store.clone(), bucket.clone()), shape.clone());
             async move {
@@ -261,7 +265,7 @@ impl Sink {
             }
             .boxed()
         };
-        let files = job::side_by_side(self.options.parallelism, found.buckets.values().map(read).collect()).await;
+        let files = job::side_by_side(self.options.parallelism, buckets.values().map(read).collect()).await;
         let files = files.into_iter().collect::<Result<Vec<Vec<Row>>, _>>()?;
         Ok(files.into_iter().flatten().collect())
     }
