@@ -16,6 +16,7 @@ use flowsync_ingest::{
 };
 
 use super::{audit::server, hold};
+use crate::out::say;
 
 pub fn backup(dir: &Path, to: &Path) -> Result<()> {
     // Under its name only when it is whole and read back.
@@ -44,25 +45,25 @@ pub fn backup(dir: &Path, to: &Path) -> Result<()> {
     drop(out);
     let summary = backup::check(&mut BufReader::new(File::open(&new).with_context(failed)?))?;
     fs::rename(&new, to).with_context(failed)?;
-    println!("{} in {}", describe(&summary), to.display());
-    println!("the keys are not in it: keep a copy of {}, by itself and only the newest", dir.join("keys").display());
+    say!("{} in {}", describe(&summary), to.display())?;
+    say!("the keys are not in it: keep a copy of {}, by itself and only the newest", dir.join("keys").display())?;
     Ok(())
 }
 
 pub fn restore(backup: &Path, dir: &Path, keys: &Path) -> Result<()> {
     let file = File::open(backup).with_context(|| backup.display().to_string())?;
     let summary = backup::restore(&mut BufReader::new(file), dir, keys)?;
-    println!("{} restored into {}", describe(&summary), dir.display());
+    say!("{} restored into {}", describe(&summary), dir.display())?;
     if summary.erased_since > 0 {
-        println!("the keys of {} signals were destroyed since: of these nothing is left to read", summary.erased_since);
+        say!("the keys of {} signals were destroyed since: of these nothing is left to read", summary.erased_since)?;
     }
     if summary.filled > 0 {
-        println!("{} signals that came later, and whose keys were destroyed, are gone", summary.filled);
+        say!("{} signals that came later, and whose keys were destroyed, are gone", summary.filled)?;
     }
     if summary.names_erased > 0 {
-        println!("{} names were erased since", summary.names_erased);
+        say!("{} names were erased since", summary.names_erased)?;
     }
-    println!("the tables are computed anew when it is started: flowsync run --dir {}", dir.display());
+    say!("the tables are computed anew when it is started: flowsync run --dir {}", dir.display())?;
     Ok(())
 }
 

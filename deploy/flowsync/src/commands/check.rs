@@ -7,21 +7,21 @@ use flowsync_dataflow::views;
 use flowsync_query::{AsOf, Snapshot};
 use tokio::runtime::Runtime;
 
-use crate::{config::Config, data};
+use crate::{config::Config, data, out::say};
 
 pub fn run(dir: &Path, config: Option<&Path>, runtime: &Runtime) -> Result<()> {
     if let Some(path) = config {
         let config = Config::read(Some(path))?;
         config.model()?;
-        println!("{}: good; secrets for {} connectors", path.display(), config.secrets()?.len());
+        say!("{}: good; secrets for {} connectors", path.display(), config.secrets()?.len())?;
     }
     let (dir, engine) = data::open_patient(dir)?;
     if let Some(holder) = dir.holder()? {
-        println!("written by process {} ({})", holder.pid, holder.command);
+        say!("written by process {} ({})", holder.pid, holder.command)?;
     }
     let differing = runtime.block_on(async {
         let snapshot = engine.snapshot(AsOf::Newest).await?;
-        println!("epoch {}", snapshot.epoch());
+        say!("epoch {}", snapshot.epoch())?;
         // Many definitions read these: each is computed once.
         for (name, sql) in views::oracle_helpers() {
             snapshot.keep(name, sql).await.with_context(|| format!("helper {name}"))?;
@@ -29,7 +29,7 @@ pub fn run(dir: &Path, config: Option<&Path>, runtime: &Runtime) -> Result<()> {
         let mut differing = 0;
         for view in views::ALL {
             let (rows, differs) = compare(&snapshot, view).await?;
-            println!("{:20} {rows:>9} rows  {}", view.spec.table.name, verdict(differs));
+            say!("{:20} {rows:>9} rows  {}", view.spec.table.name, verdict(differs))?;
             differing += u64::from(differs > 0);
         }
         anyhow::Ok(differing)

@@ -32,11 +32,11 @@ use flowsync_schemas::{ColumnKind, LogPosition, NameClaim, PersonId, Signal, fac
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use super::read::print;
 use crate::{
     cli::Privacy,
     committer::sink_runtime,
     data,
+    out::{self, heard_or_not, say},
     pipeline::{Pipeline, Rewrite, open_sink},
 };
 
@@ -62,7 +62,7 @@ pub fn run(command: &Privacy, runtime: &Runtime) -> Result<()> {
                 None => {
                     let mut text = Vec::new();
                     runtime.block_on(export(&dir, &subject, &mut text))?;
-                    print(&text)
+                    out::bytes(&text)
                 }
             }
         }
@@ -71,7 +71,7 @@ pub fn run(command: &Privacy, runtime: &Runtime) -> Result<()> {
             let keys = dir.keyring()?;
             let pending = match Pending::read(&dir.privacy(), &keys)? {
                 Some(begun) => {
-                    println!("finishing the erasure that was interrupted");
+                    heard_or_not(say!("finishing the erasure that was interrupted"))?;
                     erase(dir, begun)?;
                     if person.is_some() {
                         bail!("that was the erasure that had been interrupted: say again who is to be erased now");
@@ -81,7 +81,7 @@ pub fn run(command: &Privacy, runtime: &Runtime) -> Result<()> {
                 None => {
                     let names = Names::read(&dir.vault(), &keys)?;
                     let subject = runtime.block_on(find(&dir, &names, person.as_deref(), also))?;
-                    println!("known as {}", subject.identifiers().join(", "));
+                    say!("known as {}", subject.identifiers().join(", "))?;
                     if !yes {
                         bail!(
                             "nothing is erased yet: say --yes where these are the person, and --also what is missing"
@@ -95,7 +95,7 @@ pub fn run(command: &Privacy, runtime: &Runtime) -> Result<()> {
         Privacy::Check { receipt, key } => {
             let text = fs::read_to_string(receipt).with_context(|| receipt.display().to_string())?;
             let receipt = Receipt::verify(&text, &super::audit::public_key(key)?)?;
-            print((serde_json::to_string_pretty(&receipt)? + "\n").as_bytes())
+            out::bytes((serde_json::to_string_pretty(&receipt)? + "\n").as_bytes())
         }
     }
 }
@@ -220,7 +220,7 @@ fn erase(dir: DataDir, pending: Pending) -> Result<()> {
         Ok(log.withdraw(part.into_iter().filter_map(without).collect()).map(drop)?)
     })?;
     drop(log);
-    println!("{redacted} signals are redacted");
+    heard_or_not(say!("{redacted} signals are redacted"))?;
 
     // It repeats rows, and clients are told to start anew.
     remove_folder(&dir.feed().join("journal"))?;
@@ -239,7 +239,7 @@ fn erase(dir: DataDir, pending: Pending) -> Result<()> {
     let dir = DataDir::open_writer(&path, WHO)?;
     let files = sink_runtime()?;
     files.block_on(async { open_sink(&dir, &model).await?.purge().await.context("earlier epochs") })?;
-    println!("the tables are computed anew, and hold epoch {epoch} alone");
+    heard_or_not(say!("the tables are computed anew, and hold epoch {epoch} alone"))?;
 
     let keys = dir.keyring()?;
     let vault = Vault::open(&dir.vault(), keys.clone())?;
@@ -258,14 +258,13 @@ fn erase(dir: DataDir, pending: Pending) -> Result<()> {
         },
     );
     let note = receipt.sign(&dir.signing_key()?)?;
-    println!("for the person, and for nobody else: the receipt is theirs by the salt {}", subject.salt());
+    heard_or_not(say!("for the person, and for nobody else: the receipt is theirs by the salt {}", subject.salt()))?;
     let path = pending.finish(&dir.privacy(), &keys, &note)?;
-    println!("receipt in {}\n{note}", path.display());
-    println!(
-        "Backups from before hold nothing readable of the person once the keys in them are these; tables in copies of"
-    );
-    println!("this folder are not sealed: delete those.");
-    Ok(())
+    heard_or_not(say!("receipt in {}\n{note}", path.display()))?;
+    heard_or_not(say!(
+        "Backups from before hold nothing readable of the person once the keys in them are these; tables in copies of\nthis \
+         folder are not sealed: delete those."
+    ))
 }
 
 fn remove_folder(path: &Path) -> Result<()> {
