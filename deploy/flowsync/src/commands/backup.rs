@@ -15,7 +15,7 @@ use flowsync_ingest::{
     backup::{self, Summary},
 };
 
-use super::{audit::server, hold};
+use super::{asked, audit::server, hold};
 use crate::out::say;
 
 pub fn backup(dir: &Path, to: &Path) -> Result<()> {
@@ -26,9 +26,8 @@ pub fn backup(dir: &Path, to: &Path) -> Result<()> {
     let mut out = BufWriter::new(file.with_context(failed)?);
     match server(dir)? {
         Some(address) => {
-            let url = format!("http://{address}/api/backup");
-            let mut answer = ureq::get(&url).call().with_context(|| url.clone())?;
-            io::copy(&mut answer.body_mut().as_reader(), &mut out).with_context(|| url.clone())?;
+            let mut answer = asked(&address, "/api/backup", None)?;
+            io::copy(&mut answer.body_mut().as_reader(), &mut out).context("the server's backup")?;
         }
         None => {
             let Some(held) = hold(dir)? else {

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
+    net::TcpListener,
     path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -263,4 +264,30 @@ fn a_server_goes_on_when_nobody_reads_what_it_says() {
     assert!(answer.status().is_success(), "{}", answer.status());
     assert!(Command::new("kill").args(["-TERM", &server.id().to_string()]).status().expect("kill").success());
     assert!(server.wait().expect("it ends").success());
+}
+
+#[test]
+fn a_backup_that_the_server_refuses_says_why() {
+    let folder = TempDir::new().expect("a folder");
+    let dir = folder.path().join("data");
+    let held = DataDir::open_writer(&dir, "a test that serves").expect("nobody else holds it");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    held.set_listen(&listener.local_addr().expect("an address").to_string()).expect("told");
+    let busy = "{\"error\":{\"code\":\"busy\",\"message\":\"one backup is being made\"}}";
+    for (body, shown) in [(busy, "one backup is being made"), ("a proxy in between", "503 Service Unavailable a proxy")]
+    {
+        let answered = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut asking, _) = listener.accept().expect("it is asked");
+                let mut request = BufReader::new(asking.try_clone().expect("the same")).lines();
+                while request.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+                let head =
+                    format!("HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: {}", body.len());
+                asking.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).expect("sent");
+            });
+            flowsync().arg("backup").arg(folder.path().join("backup")).arg("--dir").arg(&dir).output()
+        });
+        let answered = answered.expect("the binary starts");
+        assert!(!answered.status.success() && said(&answered).contains(shown), "{}", said(&answered));
+    }
 }
