@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-use flowsync_schemas::{Manifest, Micros, Row, TableSpec};
+use flowsync_schemas::{Epoch, Manifest, Micros, Row, TableSpec};
 use futures::FutureExt;
 use object_store::{ObjectStore, path::Path, prefix::PrefixStore};
 use url::Url;
@@ -220,6 +220,11 @@ impl Sink {
     /// What is committed: the newest manifest, where it can be continued. `None` means that a rebuild is needed.
     pub fn committed(&self) -> Option<&Manifest> {
         if self.needs_rebuild() { None } else { self.manifests.newest().map(Arc::as_ref) }
+    }
+
+    /// The newest epoch that was committed, whether or not it can be continued.
+    pub fn newest(&self) -> Epoch {
+        self.manifests.newest().map(|manifest| manifest.epoch).unwrap_or_default()
     }
 
     /// Whether everything has to be computed anew from the log and handed to [`Sink::rebuild`]: the program differs, or

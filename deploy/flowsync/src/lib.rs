@@ -15,6 +15,8 @@ mod commands;
 mod committer;
 mod config;
 pub mod data;
+mod facts;
+mod kept;
 mod out;
 mod patience;
 pub mod pipeline;

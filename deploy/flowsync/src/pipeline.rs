@@ -12,6 +12,7 @@
 
 use std::{
     collections::VecDeque,
+    path::PathBuf,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -27,19 +28,22 @@ use flowsync_ingest::{
     Appender, AppenderLimits, DataDir, EmbeddedLog, Log, Mark, Mint, MintError, Vault,
     audit::{Checkpoints, Keeper, SIGN_EVERY},
     connectors::{self, Verified},
-    privacy,
+    facts, privacy,
 };
 use flowsync_query::{
     Engine,
     feed::{Feed, FeedLimits},
 };
-use flowsync_schemas::{Epoch, EpochDelta, LogPosition, Pseudonymizer, Signal, fact::base_tables, model::Model};
+use flowsync_schemas::{
+    ColumnSpec, Epoch, EpochDelta, LogPosition, Pseudonymizer, Row, Signal, fact::base_tables, model::Model,
+};
 use flowsync_sinks::{Catalogue, Grouping, GroupingOptions, Sink, SinkOptions};
 
 use crate::{
     backlog::{self, Publish},
-    committer::{Committer, Kept, Loaded, sink_runtime},
+    committer::{Committer, Loaded, sink_runtime},
     data,
+    kept::Kept,
     patience::Patience,
 };
 
@@ -173,8 +177,8 @@ pub async fn open_sink_with(dir: &DataDir, model: &Model, options: SinkOptions) 
     Sink::open(dir.path(), catalogue, program, options).await.context("the tables")
 }
 
-/// What is taken out of rows that cannot be computed anew, because their signals are past their retention.
-pub type Rewrite = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+/// What becomes of a row that cannot be computed anew, because its signal is past its retention; nothing where it stays.
+pub type Rewrite = Arc<dyn Fn(&[ColumnSpec], &Row) -> Option<Row> + Send + Sync>;
 
 impl Pipeline {
     /// Starts the pipeline of a data directory that this process holds for writing.
@@ -197,7 +201,7 @@ impl Pipeline {
         let log: Arc<dyn Log> = embedded.clone();
         let checkpoints = Checkpoints::open(&dir.audit(), dir.signing_key()?)?;
         let keeper = Arc::new(Keeper::start(log.clone(), checkpoints, SIGN_EVERY)?);
-        let vault = Arc::new(Vault::open(&dir.vault(), keys)?);
+        let vault = Arc::new(Vault::open(&dir.vault(), keys.clone())?);
         let people = dir.pseudonymizer()?;
         let appender = Appender::start(log.clone(), vault.clone(), people.clone(), AppenderLimits::default())?;
         let files = sink_runtime()?;
@@ -218,10 +222,11 @@ impl Pipeline {
             epochs_in_flight_max: EPOCHS_IN_FLIGHT_MAX,
         };
         let job = Job::start(config, read_with(people.clone()), deltas_in)?;
-        let Start { from, rebuild_to } = Start::of(&sink, &log)?;
+        let restored = restored(&dir, &sink)?;
+        let Start { from, rebuild_to } = Start::of(&sink, &log, restored.is_some())?;
         status.set(|p| (p.closed, p.committed, p.reloading) = (from.epoch, from.epoch, rebuild_to.is_none()));
 
-        let kept = Kept { log: log.clone(), rewrite };
+        let kept = Kept { log: log.clone(), keys, rewrite, restored };
         let (base_in, base) = sync_channel(PARTS_WAITING_MAX);
         let patience = Patience { status: status.clone(), stop: stop.clone() };
         let reader = Reader { log: log.clone(), mint: mint.clone(), stop: stop.clone(), patience: patience.clone() };
@@ -308,6 +313,16 @@ fn read_with(people: Pseudonymizer) -> Read {
     })
 }
 
+/// The facts that a backup brought, until something is committed; then they are in the tables.
+fn restored(dir: &DataDir, sink: &Sink) -> Result<Option<PathBuf>> {
+    let path = dir.facts();
+    if sink.newest() == Epoch(0) {
+        return Ok(path.exists().then_some(path));
+    }
+    facts::remove(&path)?;
+    Ok(None)
+}
+
 /// Where the pipeline begins.
 struct Start {
     from: Mark,
@@ -316,9 +331,9 @@ struct Start {
 }
 
 impl Start {
-    fn of(sink: &Sink, log: &Arc<dyn Log>) -> Result<Self> {
+    fn of(sink: &Sink, log: &Arc<dyn Log>, anew: bool) -> Result<Self> {
         let ends = log.ends()?;
-        let Some(manifest) = sink.committed() else {
+        let Some(manifest) = sink.committed().filter(|_| !anew) else {
             let from = Mark { epoch: Epoch(0), positions: vec![0; ends.len()] };
             let signals: u64 = ends.iter().sum();
             if signals > 0 {

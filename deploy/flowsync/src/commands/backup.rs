@@ -14,11 +14,12 @@ use flowsync_ingest::{
     EmbeddedLog, Vault,
     backup::{self, Summary},
 };
+use tokio::runtime::Runtime;
 
 use super::{asked, audit::server, hold};
-use crate::out::say;
+use crate::{facts::Committed, out::say};
 
-pub fn backup(dir: &Path, to: &Path) -> Result<()> {
+pub fn backup(dir: &Path, to: &Path, runtime: &Runtime) -> Result<()> {
     // Under its name only when it is whole and read back.
     let new = to.with_added_extension("new");
     let failed = || new.display().to_string();
@@ -36,7 +37,8 @@ pub fn backup(dir: &Path, to: &Path) -> Result<()> {
             // Seals what an older build left plain.
             Vault::open(&held.vault(), held.keyring()?)?;
             let log = EmbeddedLog::open(&held.log(), held.keyring()?)?;
-            backup::write(&held, &log, &mut out)?;
+            let tables = Committed { dir: dir.to_owned(), runtime: runtime.handle().clone() };
+            backup::write(&held, &log, &tables, &mut out)?;
         }
     }
     out.flush().with_context(failed)?;
@@ -54,10 +56,13 @@ pub fn restore(backup: &Path, dir: &Path, keys: &Path) -> Result<()> {
     let summary = backup::restore(&mut BufReader::new(file), dir, keys)?;
     say!("{} restored into {}", describe(&summary), dir.display())?;
     if summary.erased_since > 0 {
-        say!("the keys of {} signals were destroyed since: of these nothing is left to read", summary.erased_since)?;
+        say!("the keys of {} signals were destroyed since: their deliveries cannot be read", summary.erased_since)?;
     }
     if summary.filled > 0 {
         say!("{} signals that came later, and whose keys were destroyed, are gone", summary.filled)?;
+    }
+    if summary.facts_erased > 0 {
+        say!("{} pieces of facts that name somebody who was erased since are left out", summary.facts_erased)?;
     }
     if summary.names_erased > 0 {
         say!("{} names were erased since", summary.names_erased)?;

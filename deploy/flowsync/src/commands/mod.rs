@@ -43,7 +43,7 @@ pub fn dispatch(cli: Cli, runtime: &Runtime) -> Result<()> {
         Command::Why { view, key, data, json } => why::run(&data.dir, &view, &key, json, runtime),
         Command::Audit { audit } => audit::run(&audit),
         Command::Privacy { privacy } => privacy::run(&privacy, runtime),
-        Command::Backup { to, data } => backup::backup(&data.dir, &to),
+        Command::Backup { to, data } => backup::backup(&data.dir, &to, runtime),
         Command::Restore { backup, data, keys } => backup::restore(&backup, &data.dir, &keys),
         Command::Compact { data } => compact::run(&data.dir),
         Command::Keys { keys } => keys::run(&keys),

@@ -21,14 +21,14 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use flowsync_ingest::{
-    DataDir, EmbeddedLog, Log, Names, Vault, audit, now,
+    DataDir, EmbeddedLog, Log, Names, Vault, audit, facts, now,
     privacy::{Claimed, Erased, Pending, Receipt, Salt, Subject, Token, exported},
 };
 use flowsync_query::{
     AsOf, Param,
     format::{self, Format},
 };
-use flowsync_schemas::{ColumnKind, LogPosition, NameClaim, PersonId, Signal, fact::base_tables};
+use flowsync_schemas::{ColumnKind, Epoch, LogPosition, NameClaim, PersonId, Signal, fact::base_tables};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -143,6 +143,12 @@ async fn find(dir: &DataDir, names: &Names, person: Option<&str>, also: &[String
 async fn same_people(dir: &DataDir, persons: &[PersonId]) -> Result<Vec<PersonId>> {
     let (_, engine) = data::open_patient(dir.path())?;
     let snapshot = engine.snapshot(AsOf::Newest).await?;
+    if snapshot.epoch() == Epoch(0) {
+        let dir = dir.path().display();
+        bail!(
+            "the tables, which tell who is the same person, are not computed yet: `flowsync run --dir {dir}` does it"
+        );
+    }
     let mut found = Vec::new();
     for person in persons {
         let sql = "select b.person from identities a join identities b on a.identity = b.identity where a.person = $1";
@@ -209,18 +215,24 @@ fn erase(dir: DataDir, pending: Pending) -> Result<()> {
 
     let log = EmbeddedLog::open(&dir.log(), keys.clone())?;
     // Of an erasure that was interrupted, some are redacted already.
-    let (mut redacted, token) = (0, subject.token().as_str());
+    let (mut redacted, mut lets_go, token) = (Vec::new(), false, subject.token().as_str());
     each_signal(&log, |part| {
         let without = |(at, signal): (LogPosition, Signal)| {
             let without = subject.redact(&signal);
             let holds = |text: &[u8]| String::from_utf8_lossy(text).contains(token);
-            redacted += u64::from(without.is_some() || holds(&signal.body));
+            if without.is_some() || holds(&signal.body) {
+                redacted.push(at.offset);
+            }
+            lets_go |= signal.is_withdrawn();
             Some((at, Some(without?)))
         };
         Ok(log.withdraw(part.into_iter().filter_map(without).collect()).map(drop)?)
     })?;
     drop(log);
-    heard_or_not(say!("{redacted} signals are redacted"))?;
+    let signals_redacted = redacted.len() as u64;
+    // What was read from them is in backups since the first delivery was let go.
+    facts::forget(redacted.into_iter().filter(|_| lets_go), &keys)?;
+    heard_or_not(say!("{signals_redacted} signals are redacted"))?;
 
     // It repeats rows, and clients are told to start anew.
     remove_folder(&dir.feed().join("journal"))?;
@@ -232,7 +244,7 @@ fn erase(dir: DataDir, pending: Pending) -> Result<()> {
         .collect();
     let persons: Vec<PersonId> = subject.pseudonyms(&dir.pseudonymizer()?).into_iter().map(|(old, _)| old).collect();
     let rewritten = subject.clone();
-    let rewrite: Rewrite = Arc::new(move |text| old_and_new.get(text).cloned().or_else(|| rewritten.redact_text(text)));
+    let rewrite: Rewrite = Arc::new(move |columns, row| rewritten.redact_row(columns, row, &old_and_new));
     let pipeline = Pipeline::start_erasing(dir, &model, None, Some(rewrite))?;
     let epoch = pipeline.catch_up()?;
     pipeline.stop()?;
@@ -249,7 +261,7 @@ fn erase(dir: DataDir, pending: Pending) -> Result<()> {
         subject,
         &Erased {
             at: now(),
-            signals_redacted: redacted,
+            signals_redacted,
             claims_erased: claims as u64,
             reason: pending.reason(),
             log_before: before.as_deref(),
