@@ -244,6 +244,11 @@ impl DataDir {
         self.path.join("privacy")
     }
 
+    /// File of the facts that were restored from a backup, until they are in the tables.
+    pub fn facts(&self) -> PathBuf {
+        self.path.join(FACTS)
+    }
+
     /// Folder of the signed checkpoints of the log.
     pub fn audit(&self) -> PathBuf {
         self.path.join("audit")
@@ -347,6 +352,9 @@ impl DataDir {
         make().map_err(failed(path))
     }
 }
+
+/// See [`DataDir::facts`].
+pub(crate) const FACTS: &str = "facts";
 
 /// What lies in a directory while a backup is restored to it.
 pub(crate) const RESTORING: &str = "restoring";

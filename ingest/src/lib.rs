@@ -8,6 +8,7 @@
 //! log ─► dataflow, at the epoch bounds that the mint decides
 //!  └───► audit    (a Merkle tree over the records, signed)
 //! backup: all that cannot be computed anew, in one stream, without the keys
+//! facts: what was read from deliveries that were let go, outside of the tables
 //! keys: what log and vault hold is sealed, piece by piece, and each piece's key can be destroyed
 //! ```
 //!
@@ -19,6 +20,7 @@ pub mod audit;
 pub mod backup;
 pub mod connectors;
 pub mod datadir;
+pub mod facts;
 pub mod gateway;
 pub mod import;
 pub mod log;

@@ -10,7 +10,7 @@ use std::{collections::HashMap, sync::Arc};
 use arrow::{
     array::{
         Array, ArrayRef, AsArray, BooleanBuilder, Date32Builder, Int64Builder, StringBuilder,
-        TimestampMicrosecondBuilder,
+        TimestampMicrosecondBuilder, new_null_array,
     },
     datatypes::{DataType, Date32Type, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType},
     record_batch::RecordBatch,
@@ -33,6 +33,8 @@ pub(crate) struct Shape {
     pub birth: Option<usize>,
     /// The Arrow schema of its files.
     pub schema: SchemaRef,
+    /// Whether files may be of an earlier version, which lacks columns.
+    pub earlier: bool,
 }
 
 impl Shape {
@@ -54,7 +56,13 @@ impl Shape {
             ),
         };
         let fields: Vec<Field> = columns.iter().map(field).collect();
-        Ok(Self { name: spec.name, columns, key, birth, schema: Arc::new(Schema::new(fields)) })
+        Ok(Self { name: spec.name, columns, key, birth, schema: Arc::new(Schema::new(fields)), earlier: false })
+    }
+
+    /// The same for files of an earlier version of the table: a column that may be missing and is not there is empty, and one that
+    /// is no longer known is left out.
+    pub fn of_earlier(spec: &TableSpec) -> Result<Self, SinkError> {
+        Ok(Self { earlier: true, ..Self::new(spec)? })
     }
 
     /// The rows as columns, in the order given.
@@ -97,12 +105,12 @@ impl Shape {
 
     /// Gives columns that were read from a file this table's schema, or says why they do not have it.
     pub fn adopt(&self, batch: &RecordBatch) -> Result<RecordBatch, String> {
-        let columns = self
-            .schema
-            .fields()
-            .iter()
-            .map(|f| batch.column_by_name(f.name()).cloned().ok_or_else(|| format!("column {} is missing", f.name())))
-            .collect::<Result<Vec<_>, _>>()?;
+        let column = |field: &Arc<Field>| match batch.column_by_name(field.name()) {
+            Some(column) => Ok(column.clone()),
+            None if self.earlier && field.is_nullable() => Ok(new_null_array(field.data_type(), batch.num_rows())),
+            None => Err(format!("column {} is missing", field.name())),
+        };
+        let columns = self.schema.fields().iter().map(column).collect::<Result<Vec<_>, _>>()?;
         RecordBatch::try_new(self.schema.clone(), columns).map_err(|e| e.to_string())
     }
 

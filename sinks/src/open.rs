@@ -24,13 +24,14 @@ use std::{
     time::Duration,
 };
 
-use flowsync_schemas::{Manifest, Micros, Row, TableSpec};
+use flowsync_schemas::{Epoch, Manifest, Micros, Row, TableSpec};
 use futures::FutureExt;
 use object_store::{ObjectStore, path::Path, prefix::PrefixStore};
 use url::Url;
 
 use crate::{
     SinkError,
+    arrow::Shape,
     bucket::Bucket,
     job,
     manifest::{FOLDER, Manifests, Retention},
@@ -221,6 +222,11 @@ impl Sink {
         if self.needs_rebuild() { None } else { self.manifests.newest().map(Arc::as_ref) }
     }
 
+    /// The newest epoch that was committed, whether or not it can be continued.
+    pub fn newest(&self) -> Epoch {
+        self.manifests.newest().map(|manifest| manifest.epoch).unwrap_or_default()
+    }
+
     /// Whether everything has to be computed anew from the log and handed to [`Sink::rebuild`]: the program differs, or
     /// a base table's version.
     pub fn needs_rebuild(&self) -> bool {
@@ -243,16 +249,19 @@ impl Sink {
         }
     }
 
-    /// The same of a table that is about to be rebuilt: what cannot be computed anew is carried over.
+    /// The same of a table that is about to be rebuilt: what cannot be computed anew is carried over. Of a table of facts of an
+    /// earlier version by the names of its columns; of a new one there are none.
     ///
     /// # Errors
-    /// As [`Sink::load`]; the table may be of another version.
+    /// As [`Sink::load`]; where an earlier version lacks a column that may not be missing.
     pub async fn load_replaced(&self, table: &str) -> Result<Vec<Row>, SinkError> {
         let found = self.tables.get(table).ok_or_else(|| SinkError::UnknownTable(table.to_owned()))?;
-        if found.stale {
-            return Err(SinkError::NeedsReconcile(table.to_owned()));
-        }
-        let (shape, store) = (&found.shape, found.store());
+        let (shape, buckets) = match (found.stale, found.base) {
+            (false, _) => (found.shape.clone(), &found.buckets),
+            (true, true) => (Arc::new(Shape::of_earlier(&found.spec)?), &found.earlier),
+            (true, false) => return Err(SinkError::NeedsReconcile(table.to_owned())),
+        };
+        let (shape, store) = (&shape, found.store());
         let read = |bucket: &Bucket| {
             let (read, shape) = (job::read(shape.clone(), store.clone(), bucket.clone()), shape.clone());
             async move {
@@ -261,7 +270,7 @@ impl Sink {
             }
             .boxed()
         };
-        let files = job::side_by_side(self.options.parallelism, found.buckets.values().map(read).collect()).await;
+        let files = job::side_by_side(self.options.parallelism, buckets.values().map(read).collect()).await;
         let files = files.into_iter().collect::<Result<Vec<Vec<Row>>, _>>()?;
         Ok(files.into_iter().flatten().collect())
     }

@@ -53,6 +53,8 @@ pub(crate) struct Table {
     pub buckets: Buckets,
     /// Whether the table is of another specification and has to be replaced.
     pub stale: bool,
+    /// Where it is, and holds facts: the files that the manifest names.
+    pub earlier: Buckets,
     /// Files that left the table, by rising version; complete once `swept`.
     pub dead: VecDeque<Dead>,
     /// Whether what earlier processes left behind was looked through.
@@ -65,8 +67,20 @@ impl Table {
     pub fn new(spec: TableSpec, base: bool, store: Arc<dyn ObjectStore>, folder: &Url) -> Result<Self, SinkError> {
         let shape = Arc::new(Shape::new(&spec)?);
         let log = logstore_with(store, folder, StorageConfig::default()).map_err(SinkError::delta(spec.name))?;
-        let (buckets, dead) = (Buckets::new(), VecDeque::new());
-        Ok(Self { spec, shape, base, log, version: 0, buckets, stale: false, dead, swept: false, checkpointed: 0 })
+        let (buckets, earlier, dead) = (Buckets::new(), Buckets::new(), VecDeque::new());
+        Ok(Self {
+            spec,
+            shape,
+            base,
+            log,
+            version: 0,
+            buckets,
+            stale: false,
+            earlier,
+            dead,
+            swept: false,
+            checkpointed: 0,
+        })
     }
 
     /// Rows in the table.
@@ -85,6 +99,7 @@ impl Table {
         self.dead.clear();
         self.swept = false;
         self.buckets.clear();
+        self.earlier.clear();
         let Some(newest) = self.newest().await? else {
             if pinned.is_some() {
                 return Err(self.lost("its Delta log is missing"));
@@ -99,6 +114,9 @@ impl Table {
             None => first.then(Files::new),
         };
         self.stale = wanted.is_none();
+        if let (true, true, Some(pinned)) = (self.stale, self.base, pinned) {
+            self.earlier = self.to_buckets(&files(&self.snapshot(Some(pinned.delta)).await?))?;
+        }
         if let Some(wanted) = wanted {
             let buckets = self.to_buckets(&wanted)?;
             if pinned.and_then(|pinned| pinned.files).is_some_and(|files| files != digest(&buckets)) {

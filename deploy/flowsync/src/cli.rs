@@ -158,7 +158,8 @@ pub enum Command {
         #[command(subcommand)]
         privacy: Privacy,
     },
-    /// Write all that cannot be computed anew into one file, also while `run` goes on: log, names, checkpoints, settings.
+    /// Write all that cannot be computed anew into one file, also while `run` goes on: log, names, checkpoints, settings, and the facts
+    /// of deliveries that were let go.
     ///
     /// Tables are computed anew after a restore. The keys are not in it, so that what was erased is unreadable in backups as well:
     /// keep a copy of the folder `keys` by itself, and only the newest.

@@ -1,6 +1,9 @@
 //! The wiring of FlowSync: configuration, command line, and the pipeline of one process. What it wires is in the other
 //! crates; no logic is here. The binary is [`main`]; the benchmark drives the same code.
 
+// They panic where nobody reads: see `out`.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 use std::{ffi::OsString, process::ExitCode};
 
 use anyhow::Result;
@@ -12,7 +15,10 @@ mod commands;
 mod committer;
 mod config;
 pub mod data;
+mod facts;
+mod kept;
 pub mod memory;
+mod out;
 mod patience;
 pub mod pipeline;
 mod reader;
@@ -33,9 +39,10 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     memory::keep_huge_pages_whole();
     match run(cli::Cli::parse_from(args)) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<out::ReaderGone>() => ExitCode::from(out::READER_GONE),
         // For people: what is wrong, where, what to do. A backtrace helps nobody there.
         Err(error) => {
-            eprintln!("flowsync: {error:#}");
+            out::aside!("flowsync: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -44,7 +51,8 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn run(cli: cli::Cli) -> Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("FLOWSYNC_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(cli.command.log_filter()));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // What nobody reads is no internal error: it would be told on standard error, and end the thread.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     if cli.log_json {
         log.json().init()
     } else {

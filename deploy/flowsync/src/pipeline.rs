@@ -11,6 +11,7 @@
 //! bounds as before.
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -26,22 +27,23 @@ use flowsync_ingest::{
     Appender, AppenderLimits, DataDir, EmbeddedLog, Log, Mint, Vault,
     audit::{Checkpoints, Keeper, SIGN_EVERY},
     connectors::{self, Verified},
-    privacy,
+    facts, privacy,
 };
 use flowsync_query::{
     Engine,
     feed::{Feed, FeedLimits},
 };
-use flowsync_schemas::{Epoch, EpochDelta, Pseudonymizer, Signal, fact::base_tables, model::Model};
+use flowsync_schemas::{ColumnSpec, Epoch, EpochDelta, Pseudonymizer, Row, Signal, fact::base_tables, model::Model};
 use flowsync_sinks::{Catalogue, Grouping, GroupingOptions, Sink, SinkOptions};
 
 use crate::{
     backlog::{self, Publish},
     committer::{Committer, sink_runtime},
     data,
+    kept::Kept,
     patience::Patience,
     reader::{Epochs, Reader, Start},
-    tables::{Kept, Tables},
+    tables::Tables,
 };
 
 /// Epochs inside the dataflow, at most.
@@ -171,8 +173,8 @@ pub fn catalogue() -> Catalogue {
     Catalogue { base: base_tables().copied().collect(), views: data::specs().into_iter().map(|v| v.table).collect() }
 }
 
-/// What is taken out of rows that cannot be computed anew, because their signals are past their retention.
-pub type Rewrite = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+/// What becomes of a row that cannot be computed anew, because its signal is past its retention; nothing where it stays.
+pub type Rewrite = Arc<dyn Fn(&[ColumnSpec], &Row) -> Option<Row> + Send + Sync>;
 
 impl Pipeline {
     /// Starts the pipeline of a data directory that this process holds for writing.
@@ -195,7 +197,7 @@ impl Pipeline {
         let log: Arc<dyn Log> = embedded.clone();
         let checkpoints = Checkpoints::open(&dir.audit(), dir.signing_key()?)?;
         let keeper = Arc::new(Keeper::start(log.clone(), checkpoints, SIGN_EVERY)?);
-        let vault = Arc::new(Vault::open(&dir.vault(), keys)?);
+        let vault = Arc::new(Vault::open(&dir.vault(), keys.clone())?);
         let people = dir.pseudonymizer()?;
         let appender = Appender::start(log.clone(), vault.clone(), people.clone(), AppenderLimits::default())?;
         let files = sink_runtime()?;
@@ -216,10 +218,11 @@ impl Pipeline {
             epochs_in_flight_max: EPOCHS_IN_FLIGHT_MAX,
         };
         let job = Job::start(config, read_with(people.clone()), deltas_in)?;
-        let Start { from, rebuild_to } = Start::of(&sink, &log)?;
+        let restored = restored(&dir, &sink)?;
+        let Start { from, rebuild_to } = Start::of(&sink, &log, restored.is_some())?;
         status.set(|p| (p.closed, p.committed, p.reloading) = (from.epoch, from.epoch, rebuild_to.is_none()));
 
-        let kept = Kept { log: log.clone(), rewrite };
+        let kept = Kept { log: log.clone(), keys, rewrite, restored };
         let (base_in, base) = sync_channel(PARTS_WAITING_MAX);
         let patience = Patience::new(status.clone(), stop.clone());
         let epochs = Epochs::after(from.clone(), log.clone(), mint.clone(), patience.clone());
@@ -297,6 +300,16 @@ pub fn read_with(people: Pseudonymizer) -> Read {
         let parsed = connectors::parse(&Verified::from_log(signal.clone()), &people);
         (parsed.facts, parsed.rejections)
     })
+}
+
+/// The facts that a backup brought, until something is committed; then they are in the tables.
+fn restored(dir: &DataDir, sink: &Sink) -> Result<Option<PathBuf>> {
+    let path = dir.facts();
+    if sink.newest() == Epoch(0) {
+        return Ok(path.exists().then_some(path));
+    }
+    facts::remove(&path)?;
+    Ok(None)
 }
 
 /// The mint.

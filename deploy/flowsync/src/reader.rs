@@ -34,9 +34,10 @@ pub struct Start {
 }
 
 impl Start {
-    pub fn of(sink: &Sink, log: &Arc<dyn Log>) -> Result<Self> {
+    /// After the newest commit; at the very beginning where there is none, or where everything is to be computed `anew`.
+    pub fn of(sink: &Sink, log: &Arc<dyn Log>, anew: bool) -> Result<Self> {
         let ends = log.ends()?;
-        let Some(manifest) = sink.committed() else {
+        let Some(manifest) = sink.committed().filter(|_| !anew) else {
             let from = Mark { epoch: Epoch(0), positions: vec![0; ends.len()] };
             let signals: u64 = ends.iter().sum();
             if signals > 0 {

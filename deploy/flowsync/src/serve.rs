@@ -13,9 +13,9 @@ use flowsync_query::{
     feed::{StreamState, stream_routes},
 };
 use flowsync_schemas::LogPosition;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{net::TcpListener, runtime::Handle, sync::watch};
 
-use crate::pipeline::Pipeline;
+use crate::{facts::Committed, pipeline::Pipeline};
 
 /// A server that was bound, and serves until it is told to stop.
 pub struct Server {
@@ -69,10 +69,11 @@ impl Server {
             limits: GatewayLimits::default(),
             connectors: connectors::ALL,
         });
+        let tables = Committed { dir: pipeline.dir.path().to_owned(), runtime: Handle::current() };
         let others = digest_routes(DigestState { engine: engine.clone(), names: names.clone() })
             .merge(stream_routes(StreamState { engine, feed, names }))
             .merge(audit_routes(pipeline.keeper.clone()))
-            .merge(backup_routes(&pipeline.dir, pipeline.embedded.clone()))
+            .merge(backup_routes(&pipeline.dir, pipeline.embedded.clone(), Arc::new(tables)))
             .merge(hooks);
         let router = flowsync_query::router(state, others);
         let (stop, mut stopped) = watch::channel(false);

@@ -2,7 +2,6 @@
 //! closed epochs committed to them, in groups. What storage refuses for a while is tried again.
 
 use std::{
-    collections::HashSet,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -13,19 +12,15 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 use flowsync_dataflow::{Base, cx::TABLES_READ};
-use flowsync_ingest::{Log, Mint, MintError};
+use flowsync_ingest::{Mint, MintError};
 use flowsync_schemas::{
-    Epoch, EpochDelta, Fact, LogPosition, Record, Row, SignalId, TableChange, Value,
+    Epoch, EpochDelta, Fact, Record, Row, TableChange,
     fact::{FACT_TABLES, RejectFact, SIGNALS, SignalFact, base_tables},
-    record::Field,
 };
 use flowsync_sinks::{Correction, Grouping, Sink, SinkError, merge};
 use tokio::runtime::Runtime;
 
-use crate::{
-    patience::Patience,
-    pipeline::{Rewrite, lock},
-};
+use crate::{kept::Kept, patience::Patience, pipeline::lock};
 
 /// Rows on their way back into the dataflow.
 pub enum Loaded {
@@ -37,8 +32,6 @@ pub enum Loaded {
 
 /// Rows of a part.
 const PART_ROWS: usize = 50_000;
-/// Bytes of signals that are looked at in one go.
-const PART_BYTES: usize = 32 << 20;
 
 /// Hands over the committed base rows: so many tables side by side, in parts, so that reading goes on beside the dataflow.
 fn load(sink: &Sink, runtime: &Runtime, side_by_side: usize, parts: &SyncSender<Loaded>) -> Result<()> {
@@ -69,69 +62,6 @@ fn load(sink: &Sink, runtime: &Runtime, side_by_side: usize, parts: &SyncSender<
         let loaders: Vec<_> = (0..side_by_side).map(|_| scope.spawn(load)).collect();
         loaders.into_iter().try_for_each(|l| l.join().map_err(|_| anyhow!("loading the tables panicked"))?)
     })
-}
-
-/// Facts of signals that are past their retention: nobody can compute them anew, so they are carried from the old tables into
-/// the new ones.
-pub struct Kept {
-    pub log: Arc<dyn Log>,
-    pub rewrite: Option<Rewrite>,
-}
-
-impl Kept {
-    /// Their rows, by base table.
-    fn rows(&self, sink: &Sink, runtime: &Runtime) -> Result<Carried> {
-        let signals = self.signals()?;
-        if signals.is_empty() {
-            return Ok(Vec::new());
-        }
-        let count = signals.len();
-        let lost = || {
-            format!(
-                "the facts of {count} signals that are past their retention can be taken from the old tables only, and these \
-                 are of another version: start the build that wrote them"
-            )
-        };
-        let mut carried = Vec::new();
-        for table in base_tables() {
-            let signal = (table.columns)().iter().position(|column| column.name == "signal");
-            let signal = signal.with_context(|| format!("table {} has no signals", table.name))?;
-            let rows = runtime.block_on(sink.load_replaced(table.name)).with_context(lost)?;
-            let of = |row: &Row| row.get(signal).and_then(SignalId::from_value).is_some_and(|id| signals.contains(&id));
-            let rows: Vec<Row> = rows.into_iter().filter(of).map(|row| self.rewritten(row)).collect();
-            carried.push((table.name, rows));
-        }
-        tracing::info!(signals = count, "the facts of signals past their retention are carried over");
-        Ok(carried)
-    }
-
-    /// The signals of which the envelope alone is left.
-    fn signals(&self) -> Result<HashSet<SignalId>> {
-        let mut signals = HashSet::new();
-        for partition in 0..u32::try_from(self.log.ends()?.len())? {
-            for range in self.log.withdrawn(partition)? {
-                let mut offset = range.start;
-                while offset < range.end {
-                    let from = LogPosition { partition, offset };
-                    let part = self.log.read(from, usize::try_from(range.end - offset)?.min(PART_ROWS), PART_BYTES)?;
-                    let Some((last, _)) = part.last() else { break };
-                    offset = last.offset + 1;
-                    signals
-                        .extend(part.iter().filter(|(_, signal)| signal.is_withdrawn()).map(|(_, signal)| signal.id));
-                }
-            }
-        }
-        Ok(signals)
-    }
-
-    fn rewritten(&self, row: Row) -> Row {
-        let Some(rewrite) = &self.rewrite else { return row };
-        let value = |value: &Value| match value {
-            Value::Text(text) => rewrite(text).map_or_else(|| value.clone(), |new| Value::Text(new.into())),
-            other => other.clone(),
-        };
-        row.iter().map(value).collect()
-    }
 }
 
 /// Rows of a base table, read back.
@@ -197,6 +127,7 @@ impl Tables {
         let full = Arc::new(full);
         let attempt = || self.runtime.block_on(self.sink.rebuild(full.clone()));
         let manifest = self.patience.try_again(SinkError::is_retryable, attempt)?;
+        self.kept.done()?;
         self.committed(manifest.epoch).map(Some)
     }
 

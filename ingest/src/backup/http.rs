@@ -26,7 +26,7 @@ use tokio::{
 };
 use tower_http::request_id::RequestId;
 
-use super::{stream::FRAME_BYTES, write::written};
+use super::{Tables, stream::FRAME_BYTES, write::written};
 use crate::{datadir::DataDir, log::EmbeddedLog};
 
 /// Parts that wait for the reader.
@@ -39,13 +39,14 @@ const STALL_MAX: Duration = Duration::from_secs(60);
 struct Backup {
     dir: PathBuf,
     log: Arc<EmbeddedLog>,
+    tables: Arc<dyn Tables>,
     writing: Arc<Semaphore>,
 }
 
 /// `GET /api/backup`: a backup of a data directory, as a stream. Who may ask, the caller decides: names are sealed in it, and nothing
 /// that the importer remembers is.
-pub fn backup_routes(dir: &DataDir, log: Arc<EmbeddedLog>) -> Router {
-    let state = Backup { dir: dir.path().to_owned(), log, writing: Arc::new(Semaphore::new(1)) };
+pub fn backup_routes(dir: &DataDir, log: Arc<EmbeddedLog>, tables: Arc<dyn Tables>) -> Router {
+    let state = Backup { dir: dir.path().to_owned(), log, tables, writing: Arc::new(Semaphore::new(1)) };
     Router::new().route("/api/backup", get(backup)).with_state(state)
 }
 
@@ -63,7 +64,7 @@ async fn backup(State(backup): State<Backup>, id: Option<Extension<RequestId>>) 
     tokio::task::spawn_blocking(move || {
         let _one_at_a_time = permit;
         let mut out = BufWriter::with_capacity(FRAME_BYTES, Sender { parts: parts.clone(), runtime: runtime.clone() });
-        match written(&backup.dir, &backup.log, &mut out) {
+        match written(&backup.dir, &backup.log, &*backup.tables, &mut out) {
             Ok(summary) => tracing::info!(signals = summary.signals, bytes = summary.bytes, "a backup was made"),
             Err(error) => {
                 tracing::error!(%error, "the backup failed");

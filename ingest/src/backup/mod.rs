@@ -7,11 +7,16 @@
 //!   E  totals       the end
 //! sections, in this order:  settings.json, model.toml, git/…, audit/checkpoints
 //!                           log/withdrawals, log/records, log/ids              the log at one moment
+//!                           facts                                              once deliveries were let go: see `facts.rs`
 //!                           vault/names.ndjson, privacy/receipt-…
 //! ```
 //!
 //! The order is what makes it one moment while signals come in: what the importer remembers and what was signed are older than the
-//! log, so that nothing is remembered or signed that the log does not have; names are newer, so that none is missing.
+//! log, so that nothing is remembered or signed that the log does not have; names are newer, so that none is missing; so are facts,
+//! because the tables cover every delivery that was let go.
+//!
+//! Facts are those of all signals of the log: which deliveries are let go from then on until the backup is restored, nobody knows yet.
+//! Of them a restore keeps what cannot be computed from the records.
 //!
 //! Invariants: the keys are not in it, so that destroying one still destroys what it sealed; what is sealed on the disk is sealed in
 //! it, and records that an older build left plain are, too; every frame is checked before anything is made of it; a directory is
@@ -31,16 +36,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use flowsync_schemas::Row;
 pub use http::backup_routes;
 pub use restore::{check, restore};
 use serde::{Deserialize, Serialize};
 pub use write::write;
 
-use crate::{audit::AuditError, datadir::DataDirError, log::LogError, seal::SealError};
+use crate::{audit::AuditError, datadir::DataDirError, facts::FactsError, log::LogError, seal::SealError};
 
 const WITHDRAWALS: &str = "log/withdrawals";
 const RECORDS: &str = "log/records";
 const IDS: &str = "log/ids";
+const FACTS: &str = "facts";
 const NAMES: &str = "vault/names.ndjson";
 const CHECKPOINTS: &str = "audit/checkpoints";
 
@@ -52,6 +59,8 @@ pub struct Summary {
     pub signals: u64,
     /// Lines of the vault.
     pub names: u64,
+    /// Pieces of facts.
+    pub facts: u64,
     /// Files beside them.
     pub files: u64,
     /// Length of the backup.
@@ -64,9 +73,24 @@ pub struct Summary {
     pub filled: u64,
     /// Restored: lines of the vault that were left out, because their keys are destroyed.
     pub names_erased: u64,
+    /// Restored: pieces of facts that were left out, because their keys are destroyed.
+    pub facts_erased: u64,
     /// Restored: root of the tree over all signals, in base64.
     pub root: Option<String>,
 }
+
+/// The tables of facts, as a backup takes them.
+pub trait Tables: Send + Sync {
+    /// Hands over every row of every table as of one commit, some at a time: name of the table, names of its columns, rows, those of
+    /// a signal one behind the other.
+    ///
+    /// # Errors
+    /// Where they cannot be read, or `give` fails.
+    fn each(&self, give: &mut Give<'_>) -> Result<(), BackupError>;
+}
+
+/// Takes rows of a table.
+pub type Give<'a> = dyn FnMut(&str, &[String], &[Row]) -> Result<(), BackupError> + 'a;
 
 /// Why a backup cannot be made or restored.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +98,12 @@ pub enum BackupError {
     /// The log failed.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The tables of facts cannot be read.
+    #[error("the tables of facts: {0}")]
+    Tables(Box<dyn std::error::Error + Send + Sync>),
+    /// Facts cannot be kept.
+    #[error(transparent)]
+    Facts(#[from] FactsError),
     /// The keys cannot be used.
     #[error(transparent)]
     Keys(#[from] SealError),

@@ -11,12 +11,13 @@ use std::{
 use flowsync_schemas::SignalId;
 
 use super::{
-    BackupError, CHECKPOINTS, IDS, NAMES, RECORDS, Summary, WITHDRAWALS, failed, is_file,
+    BackupError, CHECKPOINTS, FACTS, IDS, NAMES, RECORDS, Summary, WITHDRAWALS, failed, is_file,
     stream::{Frame, Framed},
 };
 use crate::{
     audit::{AuditError, Checkpoint, newest},
-    datadir::{DataDir, RESTORING},
+    datadir::{self, DataDir, RESTORING},
+    facts,
     log::{
         EmbeddedLog,
         copied::{Building, Copied, Record},
@@ -27,8 +28,20 @@ use crate::{
 };
 
 /// What a data directory has; a restore makes some of it.
-const DATA: [&str; 11] =
-    ["log", "vault", "keys", "audit", "git", "privacy", "tables", "manifests", "feed", "settings.json", "model.toml"];
+const DATA: [&str; 12] = [
+    "log",
+    "vault",
+    "keys",
+    "audit",
+    "git",
+    "privacy",
+    "tables",
+    "manifests",
+    "feed",
+    "settings.json",
+    "model.toml",
+    datadir::FACTS,
+];
 
 /// The files of the keys, and whether a directory cannot be without.
 const KEYS: [(&str, bool); 5] =
@@ -138,6 +151,7 @@ enum Target {
     Withdrawals(Vec<u8>),
     Records,
     Ids,
+    Facts(facts::Writer),
     /// The file, and the beginning of a line whose end is in the next frame.
     Names(PathBuf, File, Vec<u8>),
 }
@@ -175,7 +189,7 @@ impl<R: Read> Restore<'_, R> {
         let totals: Summary =
             serde_json::from_slice(&totals).map_err(|e| self.frames.damaged(format!("its totals: {e}")))?;
         let Some(log) = log else { return Err(self.frames.damaged("there is no log in it")) };
-        let of = |s: &Summary| (s.signals, s.names + s.names_erased, s.files);
+        let of = |s: &Summary| (s.signals, s.names + s.names_erased, s.facts + s.facts_erased, s.files);
         if of(&totals) != of(&self.summary) || log.ids() != self.summary.signals {
             return Err(self.frames.damaged("there is more or less in it than it says"));
         }
@@ -192,6 +206,7 @@ impl<R: Read> Restore<'_, R> {
             (WITHDRAWALS, None) => Ok(Target::Withdrawals(Vec::new())),
             (RECORDS, Some(_)) => Ok(Target::Records),
             (IDS, Some(_)) => Ok(Target::Ids),
+            (FACTS, Some(_)) => Ok(Target::Facts(facts::Writer::create(&self.to.join(datadir::FACTS))?)),
             (NAMES, _) => {
                 let path = self.to.join(NAMES);
                 Ok(Target::Names(path.clone(), create(&path)?, Vec::new()))
@@ -230,6 +245,7 @@ impl<R: Read> Restore<'_, R> {
                 }
                 Ok(())
             }
+            (Target::Facts(file), _) => self.facts(bytes, file),
             (Target::Names(path, file, begun), _) => {
                 begun.extend(bytes);
                 let whole = begun.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
@@ -259,6 +275,7 @@ impl<R: Read> Restore<'_, R> {
                 Ok(())
             }
             Target::Records => self.signed(log.as_ref()),
+            Target::Facts(file) => Ok(file.end()?),
             Target::Ids | Target::Nothing => Ok(()),
         }
     }
@@ -283,6 +300,26 @@ impl<R: Read> Restore<'_, R> {
                     return Err(BackupError::Altered { size: signed.size });
                 }
                 self.summary.signed = Some(signed.size);
+            }
+        }
+        Ok(())
+    }
+
+    /// Facts, until a piece is not whole. What is read from a record that is there is computed anew.
+    fn facts(&mut self, mut bytes: &[u8], file: &mut facts::Writer) -> Result<(), BackupError> {
+        let mut walk = self.keys.walk(Purpose::Backups);
+        while !bytes.is_empty() {
+            let Some((number, sealed)) = facts::entry(&mut bytes) else {
+                return Err(self.frames.damaged("a piece of facts is cut"));
+            };
+            if self.keys.is_destroyed(Purpose::Backups, number) {
+                self.summary.facts_erased += 1;
+                continue;
+            }
+            self.summary.facts += 1;
+            if self.keys.is_destroyed(Purpose::Records, facts::offset(number)) {
+                facts::opened(number, sealed, &mut walk).map_err(|detail| self.frames.damaged(detail))?;
+                file.add(number, sealed)?;
             }
         }
         Ok(())

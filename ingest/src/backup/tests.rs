@@ -8,13 +8,14 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use flowsync_schemas::{LogPosition, NameClaim, PersonId, Signal};
+use flowsync_schemas::{LogPosition, NameClaim, PersonId, Row, Signal, SignalId, Value, record::Field};
 use tempfile::TempDir;
 
 use super::*;
 use crate::{
     audit::{Checkpoints, Signed, verify},
     datadir::DataDir,
+    facts::{self, Facts},
     log::{
         EmbeddedLog, Log,
         conformance::signal,
@@ -42,6 +43,37 @@ fn told(number: u64) -> Signal {
 fn claim(number: u64) -> NameClaim {
     let (name, account) = (format!("Maria Muster{number:05}"), format!("maria{number:05}"));
     NameClaim { person: PersonId(u128::from(number) + 1), name, account }
+}
+
+/// Tables with two rows of each of the first signals.
+struct Stated(u64);
+
+const COLUMNS: [&str; 3] = ["signal", "seq", "title"];
+
+fn stated(number: u64) -> Vec<Row> {
+    let title = String::from_utf8(secret(number)).unwrap();
+    let row = |seq| [told(number).id.into_value(), Value::Int(seq), Value::Text(title.as_str().into())].into();
+    vec![row(0), row(1)]
+}
+
+impl Tables for Stated {
+    fn each(&self, give: &mut Give<'_>) -> Result<(), BackupError> {
+        let rows: Vec<Row> = (0..self.0).flat_map(stated).collect();
+        give("fact_things", &COLUMNS.map(str::to_owned), &rows)
+    }
+}
+
+/// Of which signals a restored directory has facts.
+fn kept(dir: &DataDir) -> Vec<SignalId> {
+    let mut kept = Vec::new();
+    let columns = COLUMNS.map(str::to_owned);
+    facts::read(&dir.facts(), &dir.keyring().unwrap(), |facts| {
+        let number = (0..100).find(|n| facts == Facts::new("fact_things", &columns, &stated(*n))).unwrap();
+        kept.push(told(number).id);
+        Ok::<_, BackupError>(())
+    })
+    .unwrap();
+    kept
 }
 
 /// A data directory in use.
@@ -80,7 +112,7 @@ fn used(signals: u64) -> Used {
 impl Used {
     fn backup(&self) -> (Vec<u8>, Summary) {
         let mut out = Vec::new();
-        let summary = write(&self.dir, &self.log, &mut out).unwrap();
+        let summary = write(&self.dir, &self.log, &Stated(12), &mut out).unwrap();
         assert_eq!(summary.bytes, out.len() as u64);
         (out, summary)
     }
@@ -190,7 +222,7 @@ fn what_was_erased_since_stays_erased() {
     // A replacement can be given again, and all of it goes through another backup.
     log.withdraw(vec![(at(9), Some(Signal { body: b"again".to_vec(), ..told(9) }))]).unwrap();
     let mut second = Vec::new();
-    write(&dir, &log, &mut second).unwrap();
+    write(&dir, &log, &Stated(0), &mut second).unwrap();
     let elsewhere = used.root.path().join("second");
     let again = restore(&mut &second[..], &elsewhere, &used.to().join("keys")).unwrap();
     assert_eq!((again.signals, again.erased_since, again.filled), (46, 0, 0));
@@ -200,7 +232,9 @@ fn what_was_erased_since_stays_erased() {
 #[test]
 fn a_damaged_or_cut_backup_is_refused_and_restoring_begins_anew() {
     let used = used(12);
-    let (backup, _) = used.backup();
+    used.log.withdraw(vec![(at(2), None)]).unwrap();
+    let (backup, made) = used.backup();
+    assert_eq!(made.facts, 12);
     let mut sections = 0;
     let mut at = b"flowsync backup 1\n".len();
     let mut places: Vec<usize> = (0..backup.len()).step_by(backup.len() / 12).collect();
@@ -210,7 +244,7 @@ fn a_damaged_or_cut_backup_is_refused_and_restoring_begins_anew() {
         places.extend([at, at + 3, at + 5 + length + 10]);
         at += 5 + length + 32;
     }
-    assert_eq!(sections, 8);
+    assert_eq!(sections, 9);
     for place in places {
         assert!(check(&mut &backup[..place]).unwrap_err().is_bad_backup());
         let error = used.restore(&backup[..place]).unwrap_err();
@@ -223,14 +257,47 @@ fn a_damaged_or_cut_backup_is_refused_and_restoring_begins_anew() {
     let error = used.restore(&[&backup[..], b"x"].concat()).unwrap_err();
     assert!(error.to_string().contains("its end"), "{error}");
     let error = used.restore(&backup[..backup.len() / 2]).unwrap_err().to_string();
-    assert!(error.contains("within log/") || error.contains("within vault/"), "{error}");
+    assert!(["log/", "facts", "vault/"].iter().any(|part| error.contains(&format!("within {part}"))), "{error}");
     // Nobody opens what is half restored.
     assert!(DataDir::open_writer(&used.to(), "flowsync run").unwrap_err().to_string().contains("flowsync restore"));
     assert!(DataDir::open_reader(&used.to()).is_err());
     let done = used.restore(&backup).unwrap();
     let held = check(&mut &backup[..]).unwrap();
     assert_eq!((held.signals, held.names, held.files, held.bytes), (12, done.names, done.files, done.bytes));
+    assert_eq!((held.facts, done.facts, done.facts_erased), (12, 12, 0));
     assert_eq!(signals(&open(&used.to()).1), signals(&used.log));
+}
+
+#[test]
+fn facts_of_what_is_let_go_are_restored_and_none_of_what_is_erased() {
+    let used = used(12);
+    assert_eq!(used.backup().1.facts, 0, "nothing is let go yet: all of them are computed anew");
+    let envelopes = |numbers: &[u64]| numbers.iter().map(|n| (at(*n), None)).collect();
+    used.log.withdraw(envelopes(&[2, 3])).unwrap();
+    let (backup, _) = used.backup();
+    let searched = used.root.path().join("searched");
+    fs::create_dir(&searched).unwrap();
+    fs::write(searched.join("backup"), &backup).unwrap();
+    assert!((0..12).all(|number| holding(&searched, &secret(number)).is_empty()), "facts are sealed");
+
+    // Let go since, redacted since, and one of which the facts named who was erased.
+    used.log.withdraw(envelopes(&[5])).unwrap();
+    used.log.withdraw(vec![(at(6), Some(Signal { body: b"redacted".to_vec(), ..told(6) }))]).unwrap();
+    facts::forget([3, 6], &used.dir.keyring().unwrap()).unwrap();
+    let done = used.restore(&backup).unwrap();
+    assert_eq!((done.facts, done.facts_erased, done.erased_since), (10, 2, 2));
+    let (dir, log, ..) = open(&used.to());
+    assert_eq!(kept(&dir), [told(2).id, told(5).id]);
+    let gone = |signal: &Signal| signal.is_withdrawn();
+    assert_eq!(signals(&log).iter().filter(|signal| gone(signal)).count(), 4);
+
+    // What is made after it is whole.
+    let mut second = Vec::new();
+    write(&used.dir, &used.log, &Stated(12), &mut second).unwrap();
+    let elsewhere = used.root.path().join("second");
+    let again = restore(&mut &second[..], &elsewhere, &used.dir.path().join("keys")).unwrap();
+    assert_eq!((again.facts, again.facts_erased), (12, 0));
+    assert_eq!(kept(&open(&elsewhere).0), [2, 3, 5, 6].map(|number| told(number).id));
 }
 
 #[test]
@@ -287,18 +354,18 @@ fn nothing_that_was_said_can_be_read_in_a_backup_not_even_what_an_older_build_le
 fn another_record_than_the_signed_one_is_refused() {
     let used = used(5);
     let mut out = Vec::new();
-    write(&used.dir, &used.log, &mut out).unwrap();
+    write(&used.dir, &used.log, &Stated(0), &mut out).unwrap();
     // The same keys and checkpoints, and another log.
     let keys = used.dir.keyring().unwrap();
     let other = EmbeddedLog::open(&used.root.path().join("other"), keys).unwrap();
     other.append(&[told(0), told(1), told(2), told(3), told(77)]).unwrap();
     let mut forged = Vec::new();
-    write(&used.dir, &other, &mut forged).unwrap();
+    write(&used.dir, &other, &Stated(0), &mut forged).unwrap();
     assert!(matches!(used.restore(&forged), Err(BackupError::Altered { size: 5 })));
     let shorter = EmbeddedLog::open(&used.root.path().join("shorter"), used.dir.keyring().unwrap()).unwrap();
     shorter.append(&[told(0)]).unwrap();
     let mut forged = Vec::new();
-    write(&used.dir, &shorter, &mut forged).unwrap();
+    write(&used.dir, &shorter, &Stated(0), &mut forged).unwrap();
     assert!(matches!(used.restore(&forged), Err(BackupError::Altered { size: 5 })));
 }
 
@@ -322,7 +389,7 @@ fn a_running_process_streams_its_backup() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = format!("http://{}/api/backup", listener.local_addr().unwrap());
-    let router = backup_routes(&dir, log.clone());
+    let router = backup_routes(&dir, log.clone(), std::sync::Arc::new(Stated(0)));
     runtime.spawn(async move { axum::serve(listener, router).await });
     let mut backup = Vec::new();
     ureq::get(&address).call().unwrap().body_mut().as_reader().read_to_end(&mut backup).unwrap();

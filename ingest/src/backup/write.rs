@@ -6,15 +6,18 @@ use std::{
     path::Path,
 };
 
+use flowsync_schemas::{SignalId, record::Field};
+
 use super::{
-    BackupError, CHECKPOINTS, IDS, NAMES, RECORDS, Summary, WITHDRAWALS, failed, is_file,
+    BackupError, CHECKPOINTS, FACTS, IDS, NAMES, RECORDS, Summary, Tables, WITHDRAWALS, failed, is_file,
     stream::{FRAME_BYTES, Frames},
 };
 use crate::{
     datadir::DataDir,
+    facts::{self, Facts},
     log::{
         EmbeddedLog,
-        copied::{Copied, Record},
+        copied::{Copied, Copy, Record},
     },
     seal::Purpose,
     vault::copied::{Kind, LINE_BYTES_MAX, kind},
@@ -24,11 +27,21 @@ use crate::{
 ///
 /// # Errors
 /// Where something cannot be read, is damaged, or `out` takes no more. What was written then is refused by [`super::restore`].
-pub fn write(dir: &DataDir, log: &EmbeddedLog, out: &mut impl Write) -> Result<Summary, BackupError> {
-    written(dir.path(), log, out)
+pub fn write(
+    dir: &DataDir,
+    log: &EmbeddedLog,
+    tables: &dyn Tables,
+    out: &mut impl Write,
+) -> Result<Summary, BackupError> {
+    written(dir.path(), log, tables, out)
 }
 
-pub(super) fn written(dir: &Path, log: &EmbeddedLog, out: &mut impl Write) -> Result<Summary, BackupError> {
+pub(super) fn written(
+    dir: &Path,
+    log: &EmbeddedLog,
+    tables: &dyn Tables,
+    out: &mut impl Write,
+) -> Result<Summary, BackupError> {
     let mut frames = Frames::begin(out)?;
     let mut summary = Summary::default();
     for name in ["settings.json", "model.toml"] {
@@ -45,6 +58,9 @@ pub(super) fn written(dir: &Path, log: &EmbeddedLog, out: &mut impl Write) -> Re
     for id in copy.ids() {
         let (id, offset) = id?;
         frames.add(&[&id.0.to_be_bytes()[..], &offset.to_be_bytes()].concat())?;
+    }
+    if copy.lets_go()? {
+        summary.facts = facts(&mut frames, &copy, log, tables)?;
     }
     drop(copy);
     summary.names = names(&mut frames, dir, log)?;
@@ -71,6 +87,32 @@ fn entry(copied: &Copied) -> Vec<u8> {
         out.extend(part);
     }
     out
+}
+
+/// The facts of the signals that are copied, each piece sealed with its signal's key.
+fn facts<W: Write>(
+    frames: &mut Frames<W>,
+    copy: &Copy,
+    log: &EmbeddedLog,
+    tables: &dyn Tables,
+) -> Result<u64, BackupError> {
+    frames.section(FACTS)?;
+    let keys = log.keys();
+    let (mut walk, mut count) = (keys.walk(Purpose::Backups), 0);
+    tables.each(&mut |table, columns, rows| {
+        let none = || BackupError::Tables(format!("{table} does not say of which signals it is").into());
+        let signal = columns.iter().position(|column| column == "signal").ok_or_else(none)?;
+        for rows in rows.chunk_by(|a, b| a.get(signal) == b.get(signal)) {
+            let id = rows.first().and_then(|row| row.get(signal)).and_then(SignalId::from_value);
+            // What came later has its record.
+            let Some(offset) = copy.offset(id.ok_or_else(none)?)? else { continue };
+            let entry = facts::sealed(&Facts::new(table, columns, rows), offset, &keys, &mut walk)?;
+            frames.add(&entry)?;
+            count += 1;
+        }
+        Ok(())
+    })?;
+    Ok(count)
 }
 
 /// A file as long as it is now, if it grows; 0 where there is none. A checkpoint that is being written is cut off when they are

@@ -24,7 +24,7 @@ mod signature;
 pub(crate) mod slack;
 #[cfg(any(test, fuzzing))]
 pub mod sound;
-mod words;
+pub(crate) mod words;
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 

@@ -13,6 +13,7 @@ use super::{
     audited::take,
     corrupt,
     embedded::halted,
+    reader::Reader,
     sealed,
     store::{Store, failure, packed},
     tree::{Edge, TreeHash},
@@ -108,6 +109,24 @@ impl Copy {
             give(Copied { leaf, record, replaced })?;
         }
         Ok(end)
+    }
+
+    /// Whether of any signal nothing but the envelope is left.
+    pub fn lets_go(&self) -> Result<bool, LogError> {
+        let mut reader = Reader::of(&self.store);
+        for entry in self.store.entries(self.snapshot.range(&self.store.replaced, [0; 8]..[0xff; 8]), 0) {
+            let (offset, value) = entry?;
+            if reader.replacement(offset, &value)?.is_some_and(|(_, signal)| signal.is_withdrawn()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The offset of a signal that was there.
+    pub fn offset(&self, id: SignalId) -> Result<Option<u64>, LogError> {
+        let found = self.snapshot.get(&self.store.ids, id.0.to_be_bytes());
+        found.map_err(|e| failure(&self.store.path, None, e))?.map(|bytes| self.store.offset(&bytes)).transpose()
     }
 
     /// Every id with its offset.

@@ -12,6 +12,7 @@
 //! walk      every value of a body in JSON      class  what a value is, by its key
 //! json      which objects describe the person, and what becomes of each value
 //! form      the same for forms                 receipt, held   what is handed out
+//! row       rows that are left of signals that are gone
 //! pending   an erasure that has begun
 //! ```
 //!
@@ -43,6 +44,7 @@ mod json;
 mod link;
 mod pending;
 mod receipt;
+mod row;
 mod rules;
 mod subject;
 mod text;

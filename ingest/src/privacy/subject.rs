@@ -154,6 +154,11 @@ impl Subject {
         pairs.into_iter().collect()
     }
 
+    /// Their names of several words that are nobody else's and nothing else.
+    pub(super) fn full_names(&self) -> impl Iterator<Item = &str> {
+        self.accounts.names.keys().filter(|name| self.rules.is_full_name(name)).map(String::as_str)
+    }
+
     pub(super) fn rules(&self) -> &Rules {
         &self.rules
     }

@@ -35,7 +35,7 @@ pub enum Purpose {
     Replacements,
     /// Lines of the identity vault, by number.
     Names,
-    /// Backups, by number.
+    /// Rows of facts in backups, by the number of the signal's key (facts.rs).
     Backups,
     /// Whom an erasure is of, by its number.
     Erasures,

@@ -194,3 +194,37 @@ fn another_program_or_other_facts_call_for_a_rebuild() {
         }
     });
 }
+
+fn renamed(nullable: bool) -> Vec<flowsync_schemas::ColumnSpec> {
+    let mut columns = (FACTS.columns)();
+    columns[2] = flowsync_schemas::ColumnSpec { name: "pieces", nullable, ..columns[2] };
+    columns
+}
+
+#[test]
+fn facts_of_an_earlier_version_are_read_by_the_names_of_their_columns() {
+    run(async {
+        let dir = TempDir::new().unwrap();
+        let (sink, _, state) = committed(&dir).await;
+        drop(sink);
+        let facts = TableSpec { version: 2, columns: || renamed(true), ..FACTS };
+        let added = TableSpec { name: "fact_more", ..FACTS };
+        let next = Catalogue { base: vec![facts, added], ..catalogue() };
+        let sink = Sink::open(dir.path(), next, PROGRAM.into(), options()).await.unwrap();
+        assert!(sink.needs_rebuild() && sink.load(FACTS.name).await.is_err());
+        let mut expected: Vec<_> = state[FACTS.name].iter().cloned().collect();
+        expected.iter_mut().for_each(|row| row[2] = flowsync_schemas::Value::Null);
+        let mut rows = sink.load_replaced(FACTS.name).await.unwrap();
+        expected.sort();
+        rows.sort();
+        assert!(!rows.is_empty() && rows == expected);
+        assert!(sink.load_replaced("fact_more").await.unwrap().is_empty());
+        drop(sink);
+
+        let facts = TableSpec { version: 2, columns: || renamed(false), ..FACTS };
+        let next = Catalogue { base: vec![facts], ..catalogue() };
+        let sink = Sink::open(dir.path(), next, PROGRAM.into(), options()).await.unwrap();
+        let error = sink.load_replaced(FACTS.name).await.unwrap_err().to_string();
+        assert!(error.contains("fact_things") && error.contains("pieces"), "{error}");
+    });
+}

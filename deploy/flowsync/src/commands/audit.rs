@@ -19,8 +19,8 @@ use flowsync_ingest::{
 };
 use serde::Serialize;
 
-use super::{ask, hold, read::print};
-use crate::cli::Audit;
+use super::{ask, hold};
+use crate::{cli::Audit, out};
 
 pub fn run(command: &Audit) -> Result<()> {
     match command {
@@ -29,7 +29,7 @@ pub fn run(command: &Audit) -> Result<()> {
         Audit::Check { proof, key, body } => check(proof, key, body.as_deref()),
         Audit::Key { data } => {
             let key = DataDir::open_reader(&data.dir)?.signing_key()?;
-            print(format!("{}\n", key.public()).as_bytes())
+            out::bytes(format!("{}\n", key.public()).as_bytes())
         }
         Audit::Checkpoint { data, since, out } => checkpoint(&data.dir, since.as_deref(), out.as_deref()),
     }
@@ -52,7 +52,7 @@ fn verify(dir: &Path, checkpoints: &[PathBuf], key: Option<&str>, json: bool) ->
             audit::verify(&*EmbeddedLog::as_it_lies(&held.log(), held.keyring()?)?, 0, signed)?
         }
     };
-    print(if json { serde_json::to_string_pretty(&report)? + "\n" } else { show(&report) }.as_bytes())?;
+    out::bytes(if json { serde_json::to_string_pretty(&report)? + "\n" } else { show(&report) }.as_bytes())?;
     if !report.is_good() {
         bail!(match report.finding {
             Some(_) => "the log is not what was taken in: restore it from a backup, and find out who wrote to it",
@@ -124,7 +124,7 @@ fn checkpoint(dir: &Path, since: Option<&Path>, out: Option<&Path>) -> Result<()
 
 fn check(proof: &Path, key: &str, body: Option<&Path>) -> Result<()> {
     match audit::check(&read(proof)?, &public_key(key)?)? {
-        Checked::Extension { older, newer } => print(
+        Checked::Extension { older, newer } => out::bytes(
             format!(
                 "good: the log {} of {} signals begins with the {} that were signed before\n",
                 newer.origin, newer.size, older.size
@@ -157,7 +157,7 @@ fn check(proof: &Path, key: &str, body: Option<&Path>) -> Result<()> {
                 let signal = content.signal().context("the proof does not show the delivery's bytes")?;
                 fs::write(path, &signal.body).with_context(|| path.display().to_string())?;
             }
-            print(text.as_bytes())
+            out::bytes(text.as_bytes())
         }
     }
 }
@@ -198,6 +198,6 @@ fn write_json(proof: &impl Serialize, out: Option<&Path>) -> Result<()> {
 fn write(text: &str, out: Option<&Path>) -> Result<()> {
     match out {
         Some(path) => fs::write(path, text).with_context(|| path.display().to_string()),
-        None => print(text.as_bytes()),
+        None => out::bytes(text.as_bytes()),
     }
 }

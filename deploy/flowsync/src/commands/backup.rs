@@ -14,10 +14,12 @@ use flowsync_ingest::{
     EmbeddedLog, Vault,
     backup::{self, Summary},
 };
+use tokio::runtime::Runtime;
 
-use super::{audit::server, hold};
+use super::{asked, audit::server, hold};
+use crate::{facts::Committed, out::say};
 
-pub fn backup(dir: &Path, to: &Path) -> Result<()> {
+pub fn backup(dir: &Path, to: &Path, runtime: &Runtime) -> Result<()> {
     // Under its name only when it is whole and read back.
     let new = to.with_added_extension("new");
     let failed = || new.display().to_string();
@@ -25,9 +27,8 @@ pub fn backup(dir: &Path, to: &Path) -> Result<()> {
     let mut out = BufWriter::new(file.with_context(failed)?);
     match server(dir)? {
         Some(address) => {
-            let url = format!("http://{address}/api/backup");
-            let mut answer = ureq::get(&url).call().with_context(|| url.clone())?;
-            io::copy(&mut answer.body_mut().as_reader(), &mut out).with_context(|| url.clone())?;
+            let mut answer = asked(&address, "/api/backup", None)?;
+            io::copy(&mut answer.body_mut().as_reader(), &mut out).context("the server's backup")?;
         }
         None => {
             let Some(held) = hold(dir)? else {
@@ -36,7 +37,8 @@ pub fn backup(dir: &Path, to: &Path) -> Result<()> {
             // Seals what an older build left plain.
             Vault::open(&held.vault(), held.keyring()?)?;
             let log = EmbeddedLog::open(&held.log(), held.keyring()?)?;
-            backup::write(&held, &log, &mut out)?;
+            let tables = Committed { dir: dir.to_owned(), runtime: runtime.handle().clone() };
+            backup::write(&held, &log, &tables, &mut out)?;
         }
     }
     out.flush().with_context(failed)?;
@@ -44,25 +46,28 @@ pub fn backup(dir: &Path, to: &Path) -> Result<()> {
     drop(out);
     let summary = backup::check(&mut BufReader::new(File::open(&new).with_context(failed)?))?;
     fs::rename(&new, to).with_context(failed)?;
-    println!("{} in {}", describe(&summary), to.display());
-    println!("the keys are not in it: keep a copy of {}, by itself and only the newest", dir.join("keys").display());
+    say!("{} in {}", describe(&summary), to.display())?;
+    say!("the keys are not in it: keep a copy of {}, by itself and only the newest", dir.join("keys").display())?;
     Ok(())
 }
 
 pub fn restore(backup: &Path, dir: &Path, keys: &Path) -> Result<()> {
     let file = File::open(backup).with_context(|| backup.display().to_string())?;
     let summary = backup::restore(&mut BufReader::new(file), dir, keys)?;
-    println!("{} restored into {}", describe(&summary), dir.display());
+    say!("{} restored into {}", describe(&summary), dir.display())?;
     if summary.erased_since > 0 {
-        println!("the keys of {} signals were destroyed since: of these nothing is left to read", summary.erased_since);
+        say!("the keys of {} signals were destroyed since: their deliveries cannot be read", summary.erased_since)?;
     }
     if summary.filled > 0 {
-        println!("{} signals that came later, and whose keys were destroyed, are gone", summary.filled);
+        say!("{} signals that came later, and whose keys were destroyed, are gone", summary.filled)?;
+    }
+    if summary.facts_erased > 0 {
+        say!("{} pieces of facts that name somebody who was erased since are left out", summary.facts_erased)?;
     }
     if summary.names_erased > 0 {
-        println!("{} names were erased since", summary.names_erased);
+        say!("{} names were erased since", summary.names_erased)?;
     }
-    println!("the tables are computed anew when it is started: flowsync run --dir {}", dir.display());
+    say!("the tables are computed anew when it is started: flowsync run --dir {}", dir.display())?;
     Ok(())
 }
 

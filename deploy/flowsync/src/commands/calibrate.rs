@@ -16,7 +16,10 @@ use flowsync_schemas::{Fact, FactBody, fact::FACT_TABLES, model::Unstated};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::data;
+use crate::{
+    data,
+    out::{self, say},
+};
 
 /// Projects that the model names as what it was fitted on.
 const PROJECTS_NAMED: usize = 5;
@@ -37,8 +40,8 @@ pub fn run(dir: &Path, out: Option<&Path>, months: u32, runtime: &Runtime) -> Re
     write("report.md", report.markdown())?;
     write("report.json", serde_json::to_string_pretty(&in_json(report))?)?;
     write("reliability.svg", report.svg())?;
-    print!("{}", report.markdown());
-    println!("Written to {0}. To use it, name {0}/model.toml as `model` in the configuration.", out.display());
+    out::bytes(report.markdown().as_bytes())?;
+    say!("Written to {0}. To use it, name {0}/model.toml as `model` in the configuration.", out.display())?;
     Ok(())
 }
 

@@ -4,28 +4,31 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use flowsync_dataflow::views;
-use flowsync_query::{AsOf, Engine, Snapshot};
-use flowsync_schemas::Epoch;
+use flowsync_query::{AsOf, Snapshot};
 use tokio::runtime::Runtime;
 
-use crate::{config::Config, data};
+use crate::{config::Config, data, out::say};
 
 pub fn run(dir: &Path, config: Option<&Path>, runtime: &Runtime) -> Result<()> {
     if let Some(path) = config {
         let config = Config::read(Some(path))?;
         config.model()?;
-        println!("{}: good; secrets for {} connectors", path.display(), config.secrets()?.len());
+        say!("{}: good; secrets for {} connectors", path.display(), config.secrets()?.len())?;
     }
     let (dir, engine) = data::open_patient(dir)?;
     if let Some(holder) = dir.holder()? {
-        println!("written by process {} ({})", holder.pid, holder.command);
+        say!("written by process {} ({})", holder.pid, holder.command)?;
     }
-    let (epoch, views) = runtime.block_on(differing(&engine))?;
-    println!("epoch {epoch}");
-    for (view, rows, differs) in &views {
-        println!("{view:20} {rows:>9} rows  {}", verdict(*differs));
-    }
-    let differing = views.iter().filter(|(_, _, differs)| *differs > 0).count();
+    let mut differing = 0;
+    runtime.block_on(async {
+        let snapshot = engine.snapshot(AsOf::Newest).await?;
+        say!("epoch {}", snapshot.epoch())?;
+        against_definitions(&snapshot, |view, rows, differs| {
+            differing += u64::from(differs > 0);
+            say!("{view:20} {rows:>9} rows  {}", verdict(differs))
+        })
+        .await
+    })?;
     if differing > 0 {
         bail!(
             "{differing} views differ from their definitions: `flowsync run` recomputes and repairs them at its start"
@@ -34,19 +37,20 @@ pub fn run(dir: &Path, config: Option<&Path>, runtime: &Runtime) -> Result<()> {
     Ok(())
 }
 
-/// The newest epoch, and of each view its name, its rows, and how many of them differ from its oracle.
-pub async fn differing(engine: &Engine) -> Result<(Epoch, Vec<(&'static str, i64, i64)>)> {
-    let snapshot = engine.snapshot(AsOf::Newest).await?;
+/// Holds every view against its oracle; `tell` hears of each its name, its rows, and how many of them differ.
+pub async fn against_definitions(
+    snapshot: &Snapshot,
+    mut tell: impl FnMut(&'static str, i64, i64) -> Result<()>,
+) -> Result<()> {
     // Many definitions read these: each is computed once.
     for (name, sql) in views::oracle_helpers() {
         snapshot.keep(name, sql).await.with_context(|| format!("helper {name}"))?;
     }
-    let mut all = Vec::new();
     for view in views::ALL {
-        let (rows, differs) = compare(&snapshot, view).await?;
-        all.push((view.spec.table.name, rows, differs));
+        let (rows, differs) = compare(snapshot, view).await?;
+        tell(view.spec.table.name, rows, differs)?;
     }
-    Ok((snapshot.epoch(), all))
+    Ok(())
 }
 
 fn verdict(differs: i64) -> String {

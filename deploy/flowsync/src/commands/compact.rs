@@ -7,7 +7,7 @@ use flowsync_ingest::{DataDir, EmbeddedLog, now};
 use flowsync_sinks::{Maintenance, SinkOptions};
 
 use super::command_line;
-use crate::{committer::sink_runtime, data, pipeline::open_sink_with};
+use crate::{committer::sink_runtime, data, out::say, pipeline::open_sink_with};
 
 pub fn run(dir: &Path) -> Result<()> {
     let dir = DataDir::open_writer(dir, &command_line())?;
@@ -23,7 +23,7 @@ pub fn run(dir: &Path) -> Result<()> {
         anyhow::Ok(())
     })?;
     for (name, before, after) in [("log", before[0], bytes(&log)?), ("tables", before[1], bytes(&tables)?)] {
-        println!("{name:6} {:>9.1} MB, {:.1} MB before", after as f64 / 1e6, before as f64 / 1e6);
+        say!("{name:6} {:>9.1} MB, {:.1} MB before", after as f64 / 1e6, before as f64 / 1e6)?;
     }
     Ok(())
 }

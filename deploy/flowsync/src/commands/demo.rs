@@ -22,6 +22,7 @@ use super::{
     run::{LISTEN, apply_settings, failure},
 };
 use crate::{
+    out::say,
     pipeline::Pipeline,
     send::{SENDERS, Target, send},
     serve::{Server, interrupted},
@@ -51,21 +52,21 @@ pub fn run(dir: &Path, exit: bool, seed: u64, runtime: &Runtime) -> Result<()> {
             Err(_) => Server::start(&pipeline, secrets.clone(), metrics, SocketAddr::new(LISTEN.ip(), 0)).await,
         }
     })?;
-    println!("FlowSync demo. Data in {shown}, serving http://{}\n", server.address);
+    say!("FlowSync demo. Data in {shown}, serving http://{}\n", server.address)?;
     let here = std::env::current_dir()?;
     if here.ancestors().any(|d| d.join(".git").exists()) {
         let started = Instant::now();
         let summary = import::into(&pipeline, "git", &[here], Vec::new())?;
-        println!("git       {} ({:.1} s)", import::describe(&summary), started.elapsed().as_secs_f64());
+        say!("git       {} ({:.1} s)", import::describe(&summary), started.elapsed().as_secs_f64())?;
     }
     deliver(&server, &secrets, simulation)?;
     let started = Instant::now();
     let epoch = pipeline.catch_up()?;
-    println!("tables    at epoch {epoch}, all views at once ({:.1} s)\n", started.elapsed().as_secs_f64());
+    say!("tables    at epoch {epoch}, all views at once ({:.1} s)\n", started.elapsed().as_secs_f64())?;
     runtime.block_on(show(&pipeline))?;
-    next_steps(&server, &shown);
+    next_steps(&server, &shown)?;
     if !exit {
-        println!("\nServing until you press Ctrl-C.");
+        say!("\nServing until you press Ctrl-C.")?;
         runtime.block_on(async {
             tokio::select! {
                 () = interrupted()? => Ok(()),
@@ -90,13 +91,13 @@ fn deliver(server: &Server, secrets: &Secrets, mut simulation: Simulation) -> Re
     let url = format!("http://{}", server.address);
     let target = Target { url: &url, secrets, senders: SENDERS, rate: None };
     let sent = send(&target, || Ok(simulation.next()))?;
-    println!(
+    say!(
         "simulated {} signed deliveries of an invented organisation: {} accepted, {} kept as unreadable ({:.1} s)",
         sent.all(),
         sent.accepted,
         sent.rejected,
         started.elapsed().as_secs_f64()
-    );
+    )?;
     Ok(())
 }
 
@@ -105,13 +106,13 @@ async fn show(pipeline: &Pipeline) -> Result<()> {
     let vault = pipeline.vault.clone();
     let names: digest::Names = std::sync::Arc::new(move |person| vault.name(person));
     let request = DigestRequest { limit: 5, ..DigestRequest::new(Role::ProductManager) };
-    println!("{}", digest::markdown(&digest::digest(&snapshot, request, &names, now()).await?));
+    say!("{}", digest::markdown(&digest::digest(&snapshot, request, &names, now()).await?))?;
     let period = now().day().month();
-    println!("{}", finance::summary(&snapshot, &period).await?);
-    println!("## Why?\n\nThe most contested link, taken back to its signals:\n");
+    say!("{}", finance::summary(&snapshot, &period).await?)?;
+    say!("## Why?\n\nThe most contested link, taken back to its signals:\n")?;
     if let Some(key) = contested(&snapshot).await? {
         let why = serde_json::to_value(snapshot.why("links", &key).await?)?;
-        println!("$ flowsync why links '{key}'\n{}", super::why::show(&why));
+        say!("$ flowsync why links '{key}'\n{}", super::why::show(&why))?;
     }
     Ok(())
 }
@@ -124,14 +125,14 @@ async fn contested(snapshot: &Snapshot) -> Result<Option<String>> {
     Ok(rows.first().map(|row| row.text("key").map(str::to_owned)).transpose()?)
 }
 
-fn next_steps(server: &Server, dir: &str) {
+fn next_steps(server: &Server, dir: &str) -> Result<()> {
     let address = server.address;
-    println!("## Where to go next\n");
-    println!("  flowsync sql --dir {dir} \"select project, classification, amount_minor from capitalization\"");
-    println!("  flowsync digest --dir {dir} --role engineer");
-    println!("  flowsync finance export --dir {dir} --period {}", now().day().month());
-    println!("  flowsync check --dir {dir}                 every view recomputed in SQL");
-    println!("  flowsync import git PATH --project KEY     your own repository");
-    println!("  open http://{address}/api/digest?role=engineer&format=html");
-    println!("  curl -N \"http://{address}/api/digest/stream?role=engineer\"     the live feed");
+    say!("## Where to go next\n")?;
+    say!("  flowsync sql --dir {dir} \"select project, classification, amount_minor from capitalization\"")?;
+    say!("  flowsync digest --dir {dir} --role engineer")?;
+    say!("  flowsync finance export --dir {dir} --period {}", now().day().month())?;
+    say!("  flowsync check --dir {dir}                 every view recomputed in SQL")?;
+    say!("  flowsync import git PATH --project KEY     your own repository")?;
+    say!("  open http://{address}/api/digest?role=engineer&format=html")?;
+    say!("  curl -N \"http://{address}/api/digest/stream?role=engineer\"     the live feed")
 }

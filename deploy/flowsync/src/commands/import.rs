@@ -14,7 +14,11 @@ use flowsync_ingest::{
     now,
 };
 
-use crate::{data, pipeline::Pipeline};
+use crate::{
+    data,
+    out::{aside, say},
+    pipeline::Pipeline,
+};
 
 pub fn run(connector: &str, paths: &[PathBuf], projects: Vec<String>, dir: &Path) -> Result<()> {
     let dir = DataDir::open_writer(dir, &super::command_line())?;
@@ -26,10 +30,10 @@ pub fn run(connector: &str, paths: &[PathBuf], projects: Vec<String>, dir: &Path
     let epoch = pipeline.catch_up()?;
     pipeline.stop()?;
     let summary = imported?;
-    println!("{}", describe(&summary));
-    println!("{} in {:.1} s; the tables are at epoch {epoch}", connector, started.elapsed().as_secs_f64());
+    say!("{}", describe(&summary))?;
+    say!("{} in {:.1} s; the tables are at epoch {epoch}", connector, started.elapsed().as_secs_f64())?;
     for problem in &summary.problems {
-        eprintln!("  {problem}");
+        aside!("  {problem}");
     }
     if summary.problem_count > 0 {
         bail!("{} could not be read; everything else was imported", summary.problem_count);
@@ -100,7 +104,7 @@ impl ProgressLine {
 
     fn end(&self) {
         if self.shown.is_some() {
-            eprint!("\r\x1b[K");
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
     }
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use flowsync_ingest::{DataDir, seal::MasterKey};
 
 use super::command_line;
-use crate::cli::Keys;
+use crate::{cli::Keys, out::say};
 
 pub fn run(command: &Keys) -> Result<()> {
     let Keys::Rotate { data, old, new } = command;
@@ -16,6 +16,6 @@ pub fn run(command: &Keys) -> Result<()> {
         }
         _ => dir.rotate_master()?,
     }
-    println!("the keys are sealed under the new master key alone");
+    say!("the keys are sealed under the new master key alone")?;
     Ok(())
 }

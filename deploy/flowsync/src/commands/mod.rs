@@ -21,6 +21,7 @@ use flowsync_ingest::DataDir;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::runtime::Runtime;
+use ureq::{Body, http::Response};
 
 use crate::cli::{Cli, Command, Finance};
 
@@ -42,7 +43,7 @@ pub fn dispatch(cli: Cli, runtime: &Runtime) -> Result<()> {
         Command::Why { view, key, data, json } => why::run(&data.dir, &view, &key, json, runtime),
         Command::Audit { audit } => audit::run(&audit),
         Command::Privacy { privacy } => privacy::run(&privacy, runtime),
-        Command::Backup { to, data } => backup::backup(&data.dir, &to),
+        Command::Backup { to, data } => backup::backup(&data.dir, &to, runtime),
         Command::Restore { backup, data, keys } => backup::restore(&backup, &data.dir, &keys),
         Command::Compact { data } => compact::run(&data.dir),
         Command::Keys { keys } => keys::run(&keys),
@@ -60,6 +61,9 @@ pub fn dispatch(cli: Cli, runtime: &Runtime) -> Result<()> {
 const ATTEMPTS: u32 = 50;
 /// Longest answer of a server: the largest delivery in base64, and more than any other answer.
 const ANSWER_BYTES_MAX: u64 = 512 << 20;
+/// Longest answer that tells an error, and as much of one in other words as is shown.
+const ERROR_BYTES_MAX: u64 = 1 << 20;
+const ERROR_CHARS_SHOWN: usize = 200;
 
 /// The data directory as its writer, which alone can open the log; none where another process holds it for longer than a
 /// moment.
@@ -76,6 +80,12 @@ fn hold(dir: &Path) -> Result<Option<DataDir>> {
 
 /// Asks the server that holds a data directory; `body` is posted where there is one.
 fn ask<T: DeserializeOwned>(address: &str, path: &str, body: Option<&str>) -> Result<T> {
+    let mut answer = asked(address, path, body)?;
+    answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_json().with_context(|| path.to_owned())
+}
+
+/// The same, with an answer that is still to be read.
+fn asked(address: &str, path: &str, body: Option<&str>) -> Result<Response<Body>> {
     let url = format!("http://{address}{path}");
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
     let asked = match body {
@@ -84,12 +94,16 @@ fn ask<T: DeserializeOwned>(address: &str, path: &str, body: Option<&str>) -> Re
     };
     let mut answer = asked.with_context(|| url.clone())?;
     let status = answer.status();
-    let read = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX);
     if status.is_success() {
-        return read.read_json().with_context(|| url.clone());
+        return Ok(answer);
     }
-    let body: Value = read.read_json().with_context(|| url.clone())?;
-    bail!("{}", body["error"]["message"].as_str().unwrap_or(status.as_str()))
+    // What went wrong, as the server says it; of what is not its own way to say so, the beginning.
+    let said = answer.body_mut().with_config().limit(ERROR_BYTES_MAX).read_to_string().unwrap_or_default();
+    let error: Value = serde_json::from_str(&said).unwrap_or_default();
+    match error["error"]["message"].as_str() {
+        Some(message) => bail!("{message}"),
+        None => bail!("{url}: {status} {}", said.chars().take(ERROR_CHARS_SHOWN).collect::<String>().trim()),
+    }
 }
 
 /// The command line as others are told it.

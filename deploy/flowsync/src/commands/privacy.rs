@@ -21,22 +21,22 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use flowsync_ingest::{
-    DataDir, EmbeddedLog, Log, Names, Vault, audit, now,
+    DataDir, EmbeddedLog, Log, Names, Vault, audit, facts, now,
     privacy::{Claimed, Erased, Pending, Receipt, Salt, Subject, Token, exported},
 };
 use flowsync_query::{
     AsOf, Param,
     format::{self, Format},
 };
-use flowsync_schemas::{ColumnKind, LogPosition, NameClaim, PersonId, Signal, fact::base_tables};
+use flowsync_schemas::{ColumnKind, Epoch, LogPosition, NameClaim, PersonId, Signal, fact::base_tables};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use super::read::print;
 use crate::{
     cli::Privacy,
     committer::sink_runtime,
     data,
+    out::{self, heard_or_not, say},
     pipeline::{Pipeline, Rewrite, open_sink},
 };
 
@@ -62,7 +62,7 @@ pub fn run(command: &Privacy, runtime: &Runtime) -> Result<()> {
                 None => {
                     let mut text = Vec::new();
                     runtime.block_on(export(&dir, &subject, &mut text))?;
-                    print(&text)
+                    out::bytes(&text)
                 }
             }
         }
@@ -71,7 +71,7 @@ pub fn run(command: &Privacy, runtime: &Runtime) -> Result<()> {
             let keys = dir.keyring()?;
             let pending = match Pending::read(&dir.privacy(), &keys)? {
                 Some(begun) => {
-                    println!("finishing the erasure that was interrupted");
+                    heard_or_not(say!("finishing the erasure that was interrupted"))?;
                     erase(dir, begun)?;
                     if person.is_some() {
                         bail!("that was the erasure that had been interrupted: say again who is to be erased now");
@@ -81,7 +81,7 @@ pub fn run(command: &Privacy, runtime: &Runtime) -> Result<()> {
                 None => {
                     let names = Names::read(&dir.vault(), &keys)?;
                     let subject = runtime.block_on(find(&dir, &names, person.as_deref(), also))?;
-                    println!("known as {}", subject.identifiers().join(", "));
+                    say!("known as {}", subject.identifiers().join(", "))?;
                     if !yes {
                         bail!(
                             "nothing is erased yet: say --yes where these are the person, and --also what is missing"
@@ -95,7 +95,7 @@ pub fn run(command: &Privacy, runtime: &Runtime) -> Result<()> {
         Privacy::Check { receipt, key } => {
             let text = fs::read_to_string(receipt).with_context(|| receipt.display().to_string())?;
             let receipt = Receipt::verify(&text, &super::audit::public_key(key)?)?;
-            print((serde_json::to_string_pretty(&receipt)? + "\n").as_bytes())
+            out::bytes((serde_json::to_string_pretty(&receipt)? + "\n").as_bytes())
         }
     }
 }
@@ -143,6 +143,12 @@ async fn find(dir: &DataDir, names: &Names, person: Option<&str>, also: &[String
 async fn same_people(dir: &DataDir, persons: &[PersonId]) -> Result<Vec<PersonId>> {
     let (_, engine) = data::open_patient(dir.path())?;
     let snapshot = engine.snapshot(AsOf::Newest).await?;
+    if snapshot.epoch() == Epoch(0) {
+        let dir = dir.path().display();
+        bail!(
+            "the tables, which tell who is the same person, are not computed yet: `flowsync run --dir {dir}` does it"
+        );
+    }
     let mut found = Vec::new();
     for person in persons {
         let sql = "select b.person from identities a join identities b on a.identity = b.identity where a.person = $1";
@@ -209,18 +215,24 @@ fn erase(dir: DataDir, pending: Pending) -> Result<()> {
 
     let log = EmbeddedLog::open(&dir.log(), keys.clone())?;
     // Of an erasure that was interrupted, some are redacted already.
-    let (mut redacted, token) = (0, subject.token().as_str());
+    let (mut redacted, mut lets_go, token) = (Vec::new(), false, subject.token().as_str());
     each_signal(&log, |part| {
         let without = |(at, signal): (LogPosition, Signal)| {
             let without = subject.redact(&signal);
             let holds = |text: &[u8]| String::from_utf8_lossy(text).contains(token);
-            redacted += u64::from(without.is_some() || holds(&signal.body));
+            if without.is_some() || holds(&signal.body) {
+                redacted.push(at.offset);
+            }
+            lets_go |= signal.is_withdrawn();
             Some((at, Some(without?)))
         };
         Ok(log.withdraw(part.into_iter().filter_map(without).collect()).map(drop)?)
     })?;
     drop(log);
-    println!("{redacted} signals are redacted");
+    let signals_redacted = redacted.len() as u64;
+    // What was read from them is in backups since the first delivery was let go.
+    facts::forget(redacted.into_iter().filter(|_| lets_go), &keys)?;
+    heard_or_not(say!("{signals_redacted} signals are redacted"))?;
 
     // It repeats rows, and clients are told to start anew.
     remove_folder(&dir.feed().join("journal"))?;
@@ -232,14 +244,14 @@ fn erase(dir: DataDir, pending: Pending) -> Result<()> {
         .collect();
     let persons: Vec<PersonId> = subject.pseudonyms(&dir.pseudonymizer()?).into_iter().map(|(old, _)| old).collect();
     let rewritten = subject.clone();
-    let rewrite: Rewrite = Arc::new(move |text| old_and_new.get(text).cloned().or_else(|| rewritten.redact_text(text)));
+    let rewrite: Rewrite = Arc::new(move |columns, row| rewritten.redact_row(columns, row, &old_and_new));
     let pipeline = Pipeline::start_erasing(dir, &model, None, Some(rewrite))?;
     let epoch = pipeline.catch_up()?;
     pipeline.stop()?;
     let dir = DataDir::open_writer(&path, WHO)?;
     let files = sink_runtime()?;
     files.block_on(async { open_sink(&dir, &model).await?.purge().await.context("earlier epochs") })?;
-    println!("the tables are computed anew, and hold epoch {epoch} alone");
+    heard_or_not(say!("the tables are computed anew, and hold epoch {epoch} alone"))?;
 
     let keys = dir.keyring()?;
     let vault = Vault::open(&dir.vault(), keys.clone())?;
@@ -249,7 +261,7 @@ fn erase(dir: DataDir, pending: Pending) -> Result<()> {
         subject,
         &Erased {
             at: now(),
-            signals_redacted: redacted,
+            signals_redacted,
             claims_erased: claims as u64,
             reason: pending.reason(),
             log_before: before.as_deref(),
@@ -258,14 +270,13 @@ fn erase(dir: DataDir, pending: Pending) -> Result<()> {
         },
     );
     let note = receipt.sign(&dir.signing_key()?)?;
-    println!("for the person, and for nobody else: the receipt is theirs by the salt {}", subject.salt());
+    heard_or_not(say!("for the person, and for nobody else: the receipt is theirs by the salt {}", subject.salt()))?;
     let path = pending.finish(&dir.privacy(), &keys, &note)?;
-    println!("receipt in {}\n{note}", path.display());
-    println!(
-        "Backups from before hold nothing readable of the person once the keys in them are these; tables in copies of"
-    );
-    println!("this folder are not sealed: delete those.");
-    Ok(())
+    heard_or_not(say!("receipt in {}\n{note}", path.display()))?;
+    heard_or_not(say!(
+        "Backups from before hold nothing readable of the person once the keys in them are these; tables in copies of\nthis \
+         folder are not sealed: delete those."
+    ))
 }
 
 fn remove_folder(path: &Path) -> Result<()> {

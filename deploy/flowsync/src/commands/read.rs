@@ -1,9 +1,6 @@
 //! The commands that read: `sql`, `digest`, `finance export`, `views`, `connectors`.
 
-use std::{
-    io::{IsTerminal, Write},
-    path::Path,
-};
+use std::{io::IsTerminal, path::Path};
 
 use anyhow::{Context, Result, bail};
 use flowsync_dataflow::views as all_views;
@@ -19,6 +16,7 @@ use flowsync_schemas::Micros;
 use crate::{
     cli::{DigestFormat, ExportFormat},
     data,
+    out::{self, aside},
 };
 
 pub async fn sql(dir: &Path, query: &str, format: &str, as_of: Option<&str>) -> Result<()> {
@@ -29,7 +27,7 @@ pub async fn sql(dir: &Path, query: &str, format: &str, as_of: Option<&str>) -> 
     let as_of: AsOf = as_of.unwrap_or("newest").parse()?;
     let (_, engine) = data::open(dir)?;
     let answer = engine.snapshot(as_of).await?.sql(query, &[]).await?;
-    print(&format::write(format, &answer)?)
+    out::bytes(&format::write(format, &answer)?)
 }
 
 pub async fn digest(dir: &Path, role: &str, since: Option<&str>, limit: usize, format: DigestFormat) -> Result<()> {
@@ -54,7 +52,7 @@ pub async fn digest(dir: &Path, role: &str, since: Option<&str>, limit: usize, f
         DigestFormat::Html => digest::html(&digest),
         DigestFormat::Json => digest.json(),
     };
-    print(text.as_bytes())
+    out::bytes(text.as_bytes())
 }
 
 pub async fn finance(dir: &Path, period: &str, format: ExportFormat, out: Option<&Path>) -> Result<()> {
@@ -69,44 +67,35 @@ pub async fn finance(dir: &Path, period: &str, format: ExportFormat, out: Option
     match out {
         Some(path) => {
             std::fs::write(path, bytes).with_context(|| path.display().to_string())?;
-            eprintln!("{}", report::summary(&snapshot, period).await?);
-            eprintln!("written to {}", path.display());
+            aside!("{}", report::summary(&snapshot, period).await?);
+            aside!("written to {}", path.display());
             Ok(())
         }
         None if format == report::ExportFormat::Parquet && std::io::stdout().is_terminal() => {
             bail!("parquet is no text: name a file with --out")
         }
-        None => print(&bytes),
+        None => out::bytes(&bytes),
     }
 }
 
 pub fn views() -> Result<()> {
-    let mut out = String::new();
+    let mut text = String::new();
     for view in all_views::ALL {
         let table = &view.spec.table;
-        out.push_str(&format!("{:20} {}\n{:20} key: {}\n", table.name, table.doc, "", table.key.join(", ")));
+        text.push_str(&format!("{:20} {}\n{:20} key: {}\n", table.name, table.doc, "", table.key.join(", ")));
     }
-    out.push_str("\nColumns: flowsync sql \"describe links\", or deploy/docs/catalogue.md\n");
-    print(out.as_bytes())
+    text.push_str("\nColumns: flowsync sql \"describe links\", or deploy/docs/catalogue.md\n");
+    out::bytes(text.as_bytes())
 }
 
 pub fn connectors() -> Result<()> {
-    let mut out = String::new();
+    let mut text = String::new();
     for connector in all_connectors::ALL {
         let spec = connector.spec();
-        out.push_str(&format!("{:10} {}\n{:10} verified by: {}\n", spec.name, spec.doc, "", spec.verification));
+        text.push_str(&format!("{:10} {}\n{:10} verified by: {}\n", spec.name, spec.doc, "", spec.verification));
         if !spec.events.is_empty() {
-            out.push_str(&format!("{:10} events: {}\n", "", spec.events.join(", ")));
+            text.push_str(&format!("{:10} events: {}\n", "", spec.events.join(", ")));
         }
     }
-    print(out.as_bytes())
-}
-
-/// Writes to standard output; a reader that has seen enough (`| head`) is no error.
-pub fn print(bytes: &[u8]) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
-    }
+    out::bytes(text.as_bytes())
 }

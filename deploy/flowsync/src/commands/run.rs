@@ -14,6 +14,7 @@ use tokio::runtime::Runtime;
 use crate::{
     config::Config,
     data,
+    out::{heard_or_not, say},
     pipeline::Pipeline,
     retention::{Retention, Sweep},
     serve::{Server, interrupted},
@@ -42,7 +43,8 @@ pub fn run(config: Option<&Path>, dir: &Path, listen: Option<SocketAddr>, runtim
         format!("receiving {}", connectors.join(", "))
     };
     let sweeping = runtime.spawn(keep(&pipeline, config.retention_days));
-    super::read::print(format!("serving http://{}\n{receiving}\n", server.address).as_bytes())?;
+    // It serves on without anybody who reads this.
+    heard_or_not(say!("serving http://{}\n{receiving}", server.address))?;
     let ended = runtime.block_on(async {
         tokio::select! {
             () = interrupted => Ok(()),

@@ -16,6 +16,7 @@ use flowsync_schemas::Micros;
 use crate::{
     cli::Simulate,
     config::Config,
+    out::say,
     send::{self, Target},
 };
 
@@ -31,7 +32,7 @@ pub fn run(args: &Simulate) -> Result<()> {
     let days = args.days.unwrap_or(fitting.days);
     let scale = Scale { people, days, ..fitting };
     let mut simulation = Simulation::new(args.seed, until, scale);
-    println!("simulated {} tickets of {people} invented people in the {days} days before {until}", args.tickets);
+    say!("simulated {} tickets of {people} invented people in the {days} days before {until}", args.tickets)?;
     let truth = args.truth.clone().or_else(|| args.out.as_ref().map(|dir| dir.join("truth.ndjson.gz")));
     if truth.is_none() {
         simulation = simulation.without_truth();
@@ -65,7 +66,7 @@ impl Telling {
 
     fn finish(self) -> Result<()> {
         let Some(truth) = self.truth else { return Ok(()) };
-        println!("truth     {} lines", truth.written);
+        say!("truth     {} lines", truth.written)?;
         truth.finish().context("the truth")
     }
 }
@@ -80,7 +81,7 @@ fn to_gateway(args: &Simulate, url: &str, simulation: Simulation, truth: Option<
     let started = Instant::now();
     let sent = send::send(&target, || telling.next())?;
     let secs = started.elapsed().as_secs_f64();
-    println!(
+    say!(
         "sent      {}: {} accepted, {} kept as unreadable, {} forged and refused, {} retries ({secs:.1} s, {:.0} a second)",
         sent.all(),
         sent.accepted,
@@ -88,7 +89,7 @@ fn to_gateway(args: &Simulate, url: &str, simulation: Simulation, truth: Option<
         sent.refused,
         sent.retried,
         sent.all() as f64 / secs
-    );
+    )?;
     telling.finish()
 }
 
@@ -105,12 +106,9 @@ fn into_files(dir: &Path, simulation: Simulation, truth: Option<PathBuf>) -> Res
     let files = recording.finish().with_context(failed)?;
     let all: u64 = files.iter().map(|(_, lines)| lines).sum();
     let secs = started.elapsed().as_secs_f64();
-    println!(
-        "written   {all} deliveries ({secs:.1} s, {:.0} a second); {forged} forged ones left out",
-        all as f64 / secs
-    );
+    say!("written   {all} deliveries ({secs:.1} s, {:.0} a second); {forged} forged ones left out", all as f64 / secs)?;
     for (connector, lines) in files {
-        println!("  flowsync import {connector} {}    {lines}", dir.join(format!("{connector}.ndjson.gz")).display());
+        say!("  flowsync import {connector} {}    {lines}", dir.join(format!("{connector}.ndjson.gz")).display())?;
     }
     telling.finish()
 }

@@ -10,7 +10,11 @@ use flowsync_query::AsOf;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use crate::{data, serve::signal_reader};
+use crate::{
+    data,
+    out::{self, aside},
+    serve::signal_reader,
+};
 
 pub fn run(dir: &Path, view: &str, key: &str, json: bool, runtime: &Runtime) -> Result<()> {
     let (reader, engine) = data::open(dir)?;
@@ -21,14 +25,14 @@ pub fn run(dir: &Path, view: &str, key: &str, json: bool, runtime: &Runtime) -> 
             match log_of(dir)? {
                 Some((_held, log)) => why.attach(&signal_reader(log)),
                 None => {
-                    eprintln!("flowsync: another command holds the log, so the deliveries themselves are not shown")
+                    aside!("flowsync: another command holds the log, so the deliveries themselves are not shown")
                 }
             }
             serde_json::to_value(&why)?
         }
     };
     let text = if json { serde_json::to_string_pretty(&why)? + "\n" } else { show(&why) };
-    super::read::print(text.as_bytes())
+    out::bytes(text.as_bytes())
 }
 
 /// The log, where no other process holds it for longer than a moment.

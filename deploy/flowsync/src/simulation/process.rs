@@ -24,10 +24,11 @@ use tokio::runtime::Runtime;
 use super::world::{Canary, World};
 use crate::{
     committer::sink_runtime,
+    kept::Kept,
     patience::Patience,
     pipeline::{catalogue, read_with},
     reader::{Epochs, Start, restore},
-    tables::{Kept, Loaded, Tables},
+    tables::{Loaded, Tables},
 };
 
 pub struct Process {
@@ -48,7 +49,8 @@ impl Process {
     /// As [`crate::pipeline::Pipeline::start`] does, in the same order.
     pub fn start(world: &mut World) -> Result<Self> {
         let dir = DataDir::open_writer(world.home.path(), "simulation")?;
-        let embedded = Arc::new(EmbeddedLog::open(&dir.log(), dir.keyring()?)?);
+        let keys = dir.keyring()?;
+        let embedded = Arc::new(EmbeddedLog::open(&dir.log(), keys.clone())?);
         world.is_open();
         holds_what_was_acknowledged(world, &*embedded)?;
         let log: Arc<dyn Log> = embedded.clone();
@@ -60,7 +62,7 @@ impl Process {
         let workers = if world.rng.u8(0..8) == 0 { 2 } else { 1 };
         let config = Config { workers, model: Model::shipped(), epochs_in_flight_max: 4 };
         let job = Job::start(config, read_with(dir.pseudonymizer()?), deltas_in)?;
-        let Start { from, rebuild_to } = Start::of(&sink, &log)?;
+        let Start { from, rebuild_to } = Start::of(&sink, &log, false)?;
         if rebuild_to.is_none() && from.epoch < world.committed {
             bail!("{} was committed, and {} is there", world.committed, from.epoch);
         }
@@ -75,7 +77,7 @@ impl Process {
         let patience = Patience { pauses: [Duration::ZERO; 2], ..Patience::new(Arc::default(), world.disk.death()) };
         let epochs = Epochs::after(from.clone(), log.clone(), mint.clone(), patience.clone());
         let grouping = Grouping::new(GroupingOptions::default());
-        let kept = Kept { log, rewrite: None };
+        let kept = Kept { log, keys, rewrite: None, restored: None };
         let tables = Tables { sink, grouping, mint, patience, kept, runtime };
         // One table after the other, and nobody takes them meanwhile.
         let (base_in, base) = sync_channel(1_024);

@@ -1,12 +1,15 @@
 //! The command line and the server as a user meets them.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader, Read, Write},
+    net::TcpListener,
     path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use flowsync_dataflow::views;
-use flowsync_ingest::simulate::CONNECTORS;
+use flowsync_ingest::{DataDir, simulate::CONNECTORS};
 use tempfile::TempDir;
 
 use crate::process::{Server, demo_dir, flowsync, said, sql, succeed};
@@ -200,4 +203,91 @@ fn help_teaches_and_lists_are_complete() {
     let empty = TempDir::new().expect("a folder");
     let nothing = flowsync().args(["sql", "select 1", "--dir"]).arg(empty.path()).output().expect("it runs");
     assert!(!nothing.status.success() && said(&nothing).contains("flowsync"), "{}", said(&nothing));
+}
+
+/// Where nobody reads.
+fn closed() -> Stdio {
+    let (reader, writer) = io::pipe().expect("a pipe");
+    drop(reader);
+    writer.into()
+}
+
+#[test]
+fn a_command_whose_reader_is_gone_ends_quietly() {
+    let dir = demo_dir();
+    let query = ["sql", "select * from links"];
+    let commands: [&[&str]; 6] =
+        [&["check"], &query, &["digest", "--role", "engineer"], &["audit", "verify"], &["views"], &["connectors"]];
+    for args in commands {
+        let mut command = flowsync();
+        command.args(args).stdout(closed());
+        if !["views", "connectors"].contains(&args[0]) {
+            command.arg("--dir").arg(dir);
+        }
+        let ended = command.output().expect("the binary starts");
+        assert_eq!((ended.status.code(), said(&ended)), (Some(141), String::new()), "{args:?}");
+    }
+    // `| head -1`: what it began with was read.
+    let mut child = flowsync().args(["check", "--dir"]).arg(dir).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = child.as_mut().expect("the binary starts");
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut first).expect("a line");
+    assert!(first.starts_with("epoch"), "{first}");
+    let mut complaint = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut complaint).expect("text");
+    assert_eq!((child.wait().expect("it ends").code(), complaint.as_str()), (Some(141), ""));
+}
+
+#[test]
+fn a_server_goes_on_when_nobody_reads_what_it_says() {
+    let folder = TempDir::new().expect("a folder");
+    let dir = folder.path().join("data");
+    let mut command = flowsync();
+    command.args(["run", "--listen", "127.0.0.1:0", "--dir"]).arg(&dir).env("FLOWSYNC_LOG", "debug");
+    let mut server = command.stdout(closed()).stderr(closed()).spawn().expect("the binary starts");
+    let started = Instant::now();
+    let address = loop {
+        let holder = DataDir::open_reader(&dir).ok().and_then(|dir| dir.holder().ok()).flatten();
+        if let Some(address) = holder.and_then(|holder| holder.listen) {
+            break address;
+        }
+        assert!(started.elapsed().as_secs() < 60, "it does not serve: {:?}", server.try_wait());
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    // Who asks, and is gone before the answer.
+    for _ in 0..5 {
+        let mut asking = std::net::TcpStream::connect(&address).expect("it listens");
+        asking.write_all(b"GET /api/digest HTTP/1.1\r\nhost: a\r\n\r\n").expect("sent");
+    }
+    let agent = crate::kill::agent();
+    let answer = agent.get(format!("http://{address}/healthz")).call().expect("it answers");
+    assert!(answer.status().is_success(), "{}", answer.status());
+    assert!(Command::new("kill").args(["-TERM", &server.id().to_string()]).status().expect("kill").success());
+    assert!(server.wait().expect("it ends").success());
+}
+
+#[test]
+fn a_backup_that_the_server_refuses_says_why() {
+    let folder = TempDir::new().expect("a folder");
+    let dir = folder.path().join("data");
+    let held = DataDir::open_writer(&dir, "a test that serves").expect("nobody else holds it");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    held.set_listen(&listener.local_addr().expect("an address").to_string()).expect("told");
+    let busy = "{\"error\":{\"code\":\"busy\",\"message\":\"one backup is being made\"}}";
+    for (body, shown) in [(busy, "one backup is being made"), ("a proxy in between", "503 Service Unavailable a proxy")]
+    {
+        let answered = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut asking, _) = listener.accept().expect("it is asked");
+                let mut request = BufReader::new(asking.try_clone().expect("the same")).lines();
+                while request.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+                let head =
+                    format!("HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: {}", body.len());
+                asking.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).expect("sent");
+            });
+            flowsync().arg("backup").arg(folder.path().join("backup")).arg("--dir").arg(&dir).output()
+        });
+        let answered = answered.expect("the binary starts");
+        assert!(!answered.status.success() && said(&answered).contains(shown), "{}", said(&answered));
+    }
 }

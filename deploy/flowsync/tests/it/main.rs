@@ -10,6 +10,7 @@ mod histories;
 mod identity;
 mod jira_links;
 mod judge;
+mod kept;
 mod kill;
 mod layering;
 mod learning;

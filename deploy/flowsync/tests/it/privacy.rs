@@ -74,7 +74,7 @@ fn import(dir: &Path, connector: &str, deliveries: &[String]) -> String {
     succeed(flowsync().args(["import", connector, "--dir"]).arg(dir).arg(file))
 }
 
-fn filled(dir: &Path) -> Vec<String> {
+pub fn filled(dir: &Path) -> Vec<String> {
     import(dir, "jira", &[issue(1, "Cart breaks, says Ada Lovelace", true), issue(2, "Basket", false)]);
     let pushes = vec![
         push(
@@ -95,7 +95,7 @@ fn filled(dir: &Path) -> Vec<String> {
     pushes
 }
 
-fn totals(dir: &Path) -> Vec<String> {
+pub fn totals(dir: &Path) -> Vec<String> {
     TOTALS.iter().map(|query| sql(dir, "csv", query)).collect()
 }
 
@@ -120,7 +120,7 @@ fn holds(bytes: &[u8], mark: &str) -> bool {
 }
 
 /// Every cell of every table, and every file, with what it is found in.
-fn found(dir: &Path) -> Vec<String> {
+pub fn found(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let tables = sql(dir, "csv", "select table_name from flowsync_tables order by 1");
     for table in tables.lines().skip(1) {
@@ -211,6 +211,21 @@ fn an_erased_person_is_in_nothing_that_is_left() {
     assert_eq!(readable, 1, "the one that does not name her");
 }
 
+/// Waits until of so many deliveries nothing but the envelope is left.
+pub fn until_let_go(server: &Server, deliveries: u64) {
+    let started = std::time::Instant::now();
+    let withdrawn = || {
+        let agent = crate::kill::agent();
+        let asked = agent.post(format!("http://{}/api/audit/verify", server.address)).send("{\"given\":[]}");
+        let report: Value = asked.expect("an answer").body_mut().read_json().expect("JSON");
+        report["withdrawn_gone"].as_u64().unwrap_or_default()
+    };
+    while withdrawn() < deliveries {
+        assert!(started.elapsed().as_secs() < 60, "nothing is let go");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+}
+
 #[test]
 fn deliveries_past_their_retention_go_and_what_was_read_from_them_stays() {
     let folder = TempDir::new().expect("a folder");
@@ -220,21 +235,7 @@ fn deliveries_past_their_retention_go_and_what_was_read_from_them_stays() {
     let config = folder.path().join("flowsync.toml");
     fs::write(&config, "[retention_days]\ngithub = 0\n").expect("written");
     let server = Server::start(&dir, &config);
-    let started = std::time::Instant::now();
-    let withdrawn = |dir: &Path| {
-        let agent = crate::kill::agent();
-        let mut answer = agent
-            .post(format!("http://{}/api/audit/verify", server.address))
-            .send("{\"given\":[]}")
-            .expect("an answer");
-        let report: Value = answer.body_mut().read_json().expect("JSON");
-        assert!(dir.exists());
-        report["withdrawn_gone"].as_u64().unwrap_or_default()
-    };
-    while withdrawn(&dir) < 2 {
-        assert!(started.elapsed().as_secs() < 60, "nothing is let go");
-        std::thread::sleep(std::time::Duration::from_millis(200));
-    }
+    until_let_go(&server, 2);
     server.stop();
     assert_eq!(totals(&dir), before);
 
