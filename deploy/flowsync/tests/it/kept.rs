@@ -62,8 +62,13 @@ fn facts_of_deliveries_past_their_retention_are_in_backups() {
     let at = |name: &str| folder.path().join(name);
     let (dir, config, all_kept) = (at("data"), at("flowsync.toml"), at("all-kept.toml"));
     filled(&dir);
-    fs::write(&config, "[retention_days]\ngithub = 0\njira = 0\n").expect("written");
+    fs::write(&config, "[retention_days]\ngithub = 0\n").expect("written");
     fs::write(&all_kept, "").expect("written");
+    let server = Server::start(&dir, &config);
+    until_let_go(&server, 2);
+    backup(&dir, &at("early.backup"));
+    server.stop();
+    fs::write(&config, "[retention_days]\ngithub = 0\njira = 0\n").expect("written");
     let server = Server::start(&dir, &config);
     until_let_go(&server, 4);
     backup(&dir, &at("first.backup"));
@@ -71,12 +76,13 @@ fn facts_of_deliveries_past_their_retention_are_in_backups() {
     let (before, totals_before) = (rows(&dir), totals(&dir));
     assert!(before["fact_commits"].len() >= 4 && before["fact_tickets"].len() >= 2, "{before:?}");
 
-    // A backup of what was restored and never started holds the same.
+    // A backup of what was restored and never started holds the same; so does one from before more was let go.
     let never_started = restored(&at("first.backup"), &dir, &at("never-started"));
     backup(&never_started, &at("second.backup"));
-    for name in ["first", "second"] {
+    for name in ["first", "second", "early"] {
         let elsewhere = restored(&at(&format!("{name}.backup")), &dir, &at(name));
         assert!(elsewhere.join("facts").exists());
+        Server::start(&elsewhere, &all_kept).kill();
         Server::start(&elsewhere, &all_kept).stop();
         assert_eq!(rows(&elsewhere), before, "{name}");
         assert!(!elsewhere.join("facts").exists(), "they are in the tables");
