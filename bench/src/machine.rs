@@ -82,8 +82,18 @@ fn versions(lock: &str) -> Vec<String> {
 /// Memory that a process holds in RAM, in bytes; of this process where `pid` is `None`.
 pub fn resident_bytes(pid: Option<u32>) -> u64 {
     let name = pid.map_or("self".to_owned(), |p| p.to_string());
-    let status = fs::read_to_string(format!("/proc/{name}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap_or_default();
+    status(&name, "VmRSS:")
+}
+
+/// The most memory that a process ever held in RAM, in bytes.
+pub fn peak_bytes(pid: u32) -> u64 {
+    status(&pid.to_string(), "VmHWM:")
+}
+
+/// What the kernel tells of a process, in bytes.
+fn status(process: &str, field: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix(field)).unwrap_or_default();
     line.trim().split(' ').next().and_then(|n| n.parse::<u64>().ok()).unwrap_or_default() * 1024
 }
 

@@ -18,7 +18,7 @@ use crate::{
     Size,
     history::secrets,
     incremental::thousands,
-    machine::{resident_bytes, written_bytes},
+    machine::{peak_bytes, resident_bytes, written_bytes},
     report::{RATIO, Report, Target, percentile},
     site::{Served, Site},
 };
@@ -43,7 +43,9 @@ impl Plan {
     fn of(size: Size) -> Self {
         match size {
             Size::Quick => Self { history: 3_000, secs: 2, flood: 1_000 },
-            Size::Usual | Size::Large => Self { history: 1_000_000, secs: 30, flood: 100_000 },
+            Size::Usual => Self { history: 1_000_000, secs: 30, flood: 100_000 },
+            // A million entities and a few.
+            Size::Large => Self { history: 2_300_000, secs: 30, flood: 100_000 },
         }
     }
 }
@@ -67,6 +69,7 @@ pub fn measure(size: Size, report: &mut Report) -> Result<Site> {
     report.add(format!("memory of the process {at}"), resident_bytes(Some(served.pid())) as f64, "B");
     let rows = entities(&served)?;
     report.add("entities in its tables", rows, "entities");
+    report.add("signals in its log", served.health("log_end")?.as_f64().context("the end of the log")?, "signals");
     restart(&site, served, report)?;
     Ok(site)
 }
@@ -341,5 +344,8 @@ fn restart(site: &Site, served: Served, report: &mut Report) -> Result<()> {
     }
     let caught_up = served.age().as_secs_f64();
     report.add_target("restart after kill -9: caught up after", caught_up, "s", Target::AtMost(10.0));
+    let (now, most) = (resident_bytes(Some(served.pid())), peak_bytes(served.pid()));
+    report.add("restart after kill -9: memory of the process when caught up", now as f64, "B");
+    report.add("restart after kill -9: memory of the process, at most until then", most as f64, "B");
     served.stop()
 }
