@@ -27,7 +27,7 @@ use crate::{
 /// Signals generated, and loaded, at a time while a history is loaded.
 const CHUNK: usize = 100_000;
 /// Signals of an epoch while a history is loaded, as the product reads a log.
-pub const LOAD_EPOCH: usize = 20_000;
+const LOAD_EPOCH: usize = 20_000;
 /// Signals of an epoch at saturation: what arrives while the epoch before is computed.
 pub const STEADY_EPOCH: usize = 1_000;
 const EPOCHS_IN_FLIGHT: usize = 4;
@@ -201,6 +201,17 @@ impl Running {
         Ok(pushed)
     }
 
+    /// Pushes the next so many signals of a history, which are made in parts, in epochs as the product reads a log.
+    pub fn load(&mut self, history: &mut History, signals: u64) -> Result<Pushed> {
+        let mut load = Pushed::default();
+        while load.signals < signals {
+            let chunk = history.batch(CHUNK.min((signals - load.signals) as usize));
+            anyhow::ensure!(!chunk.is_empty(), "the simulated history ends after {} signals", load.signals);
+            load.add(self.push(chunk, LOAD_EPOCH)?);
+        }
+        Ok(load)
+    }
+
     /// Rows that are there, by table.
     pub fn rows(&self) -> BTreeMap<&'static str, i64> {
         self.held.lock().unwrap_or_else(|e| e.into_inner()).rows.clone()
@@ -279,12 +290,7 @@ fn at_size(signals: u64, plan: &Plan, limit: f64, report: &mut Report) -> Result
     let beyond = plan.steady + plan.single;
     let mut history = History::new(signals + beyond as u64 + signals / 10)?;
     let mut running = Running::start(cores(), history::reader(), &[])?;
-    let mut load = Pushed::default();
-    while load.signals < signals {
-        let chunk = history.batch(CHUNK.min((signals - load.signals) as usize));
-        anyhow::ensure!(!chunk.is_empty(), "the simulated history ends after {} signals", load.signals);
-        load.add(running.push(chunk, LOAD_EPOCH)?);
-    }
+    let load = running.load(&mut history, signals)?;
     let held = resident_bytes(None).saturating_sub(before) as f64;
     let rows = running.rows();
     let entities: i64 = ["tickets", "commits", "pull_requests", "reviews", "deployments", "incidents", "people"]

@@ -69,7 +69,7 @@ enum Command {
     Operators {
         /// Signals that are loaded first.
         #[arg(long, value_name = "N", default_value_t = 100_000)]
-        signals: usize,
+        signals: u64,
     },
 }
 

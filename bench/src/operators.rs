@@ -18,7 +18,7 @@ use timely::{
 
 use crate::{
     history::{self, History, cores},
-    incremental::{LOAD_EPOCH, Running, STEADY_EPOCH},
+    incremental::{Running, STEADY_EPOCH},
 };
 
 /// Operators are printed from this share of the time on, or from so many updates a signal that they hold.
@@ -100,15 +100,15 @@ impl Operators {
 }
 
 /// Loads a history of so many signals, then goes on for a tenth of it in steady state, and prints both.
-pub fn print(signals: usize) -> Result<()> {
+pub fn print(signals: u64) -> Result<()> {
     let operators = Operators::default();
     let listener = operators.clone();
-    let mut history = History::new((signals + signals / 5) as u64)?;
+    let mut history = History::new(signals + signals / 5)?;
     let mut running = Running::start_observed(cores(), history::reader(), &[], move |worker| listener.listen(worker))?;
-    let loaded = running.push(history.batch(signals), LOAD_EPOCH)?;
+    let loaded = running.load(&mut history, signals)?;
     let before = operators.heard();
     table("load", loaded.signals, &before, &HashMap::new());
-    let steady = running.push(history.batch(signals / 10), STEADY_EPOCH)?;
+    let steady = running.push(history.batch((signals / 10) as usize), STEADY_EPOCH)?;
     table("steady state", steady.signals, &operators.heard(), &before);
     running.finish().context("the dataflow")
 }

@@ -53,6 +53,21 @@ fn every_group_runs_and_the_peers_come_to_the_same_rows() {
 }
 
 #[test]
+fn the_profile_tells_every_operator_by_who_asks_for_it() {
+    let out = bench(&["operators", "--signals", "1000"]);
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{said}{}", String::from_utf8_lossy(&out.stderr));
+    for part in ["load: 1000 signals", "steady state: 100 signals"] {
+        let table = said.split_once(part).unwrap_or_else(|| panic!("no {part:?} in\n{said}")).1;
+        assert!(table.lines().any(|line| line.contains("Links dataflow/src/views/links.rs:")), "{table}");
+        // Something is arranged, and some of it is still there.
+        let all = table.lines().find_map(|line| line.trim().strip_prefix("all  |")).expect("sums");
+        let sums: Vec<f64> = all.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        assert!(matches!(sums[..], [arranged, _, there] if arranged > 1.0 && there > 1.0), "{all}");
+    }
+}
+
+#[test]
 fn no_hot_path_takes_more_instructions_than_it_did() {
     if !there("valgrind", &["--version"]) {
         return;
