@@ -14,6 +14,7 @@ mod operators;
 mod peers;
 mod queries;
 mod report;
+mod restart;
 mod served;
 mod site;
 
@@ -41,7 +42,7 @@ struct Cli {
 #[derive(Debug, clap::Args)]
 struct Run {
     /// Size: `quick` shows that everything works, and that every engine gives the same rows, but measures too little to mean
-    /// anything; `usual` is what the README quotes; `large` adds a history of ten million signals.
+    /// anything; `usual` is what the README quotes; `large` adds histories of ten million signals.
     #[arg(long, value_enum, default_value_t = Size::Usual)]
     size: Size,
     /// Only these groups.
@@ -64,6 +65,14 @@ enum Command {
     Hot {
         /// Which.
         path: String,
+    },
+    /// Fills a data directory and waits to be killed: the restart group runs it.
+    #[command(hide = true)]
+    Fill {
+        /// The directory.
+        dir: PathBuf,
+        /// Signals.
+        signals: u64,
     },
     /// Where the dataflow's time and memory go, by operator: see `bench/README.md`.
     Operators {
@@ -94,6 +103,8 @@ enum Group {
     Queries,
     /// Pathway on the same job; DuckDB recomputing the same views (as above).
     Peers,
+    /// A restart over ten million signals, where the size is `large` (over fewer, it is one of the process's figures).
+    Restart,
 }
 
 fn main() -> ExitCode {
@@ -116,6 +127,7 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Instructions { bless }) => return hot::instructions(bless),
         Some(Command::Hot { path }) => return hot::run(&path),
         Some(Command::Operators { signals }) => return operators::print(signals),
+        Some(Command::Fill { dir, signals }) => return restart::fill(&dir, signals),
         None => {}
     }
     let Run { size, only, json } = cli.run;
@@ -139,6 +151,9 @@ fn run(cli: Cli) -> Result<()> {
         if wanted(Group::Peers) {
             peers::measure(size, &site, steady, &mut report)?;
         }
+    }
+    if wanted(Group::Restart) {
+        restart::measure(size, &mut report)?;
     }
     print!("{}", report.table());
     report.write(&json)?;

@@ -35,34 +35,23 @@ pub struct Imported {
 }
 
 impl Site {
-    /// Fills a new data directory with a history, through log, dataflow and tables. `beyond` signals of it are left over.
-    pub fn fill(signals: u64, beyond: u64) -> Result<(Self, Imported)> {
+    /// Nothing yet, for a history of so many signals.
+    pub fn empty(signals: u64) -> Result<Self> {
         let folder = TempDir::new()?;
-        let mut history = History::new(signals + beyond)?;
         let config: Vec<_> = secrets()
             .iter()
             .map(|(name, secret)| format!("{name} = \"{}\"\n", String::from_utf8_lossy(secret.expose())))
             .collect();
         std::fs::write(folder.path().join("flowsync.toml"), format!("[secrets]\n{}", config.concat()))?;
-        let dir = DataDir::open_writer(&folder.path().join("data"), "flowsync-bench")?;
-        let pipeline = Pipeline::start(dir, &Model::shipped(), None)?;
-        let mut done = 0;
-        let mut making = Duration::ZERO;
-        let started = Instant::now();
-        while done < signals {
-            let clock = Instant::now();
-            let chunk = history.batch(CHUNK.min((signals - done) as usize));
-            making += clock.elapsed();
-            if chunk.is_empty() {
-                bail!("the simulated history ends after {done} signals");
-            }
-            done += chunk.len() as u64;
-            pipeline.appender.append_blocking(chunk)?;
-        }
-        pipeline.catch_up()?;
-        let took = started.elapsed().saturating_sub(making);
+        Ok(Self { folder, history: History::new(signals)? })
+    }
+
+    /// Fills a new data directory with a history, through log, dataflow and tables. `beyond` signals of it are left over.
+    pub fn fill(signals: u64, beyond: u64) -> Result<(Self, Imported)> {
+        let mut site = Self::empty(signals + beyond)?;
+        let (pipeline, imported) = fill_dir(&site.dir(), &mut site.history, signals)?;
         pipeline.stop()?;
-        Ok((Self { folder, history }, Imported { signals: done, took }))
+        Ok((site, imported))
     }
 
     /// The next deliveries of the organisation, for the gateway.
@@ -107,6 +96,28 @@ impl Site {
     pub fn committed(&self) -> u64 {
         newest_manifest(&self.dir()).unwrap_or_default()
     }
+}
+
+/// Fills a data directory with so many signals of a history, until they are in its tables.
+pub fn fill_dir(dir: &Path, history: &mut History, signals: u64) -> Result<(Pipeline, Imported)> {
+    let dir = DataDir::open_writer(dir, "flowsync-bench")?;
+    let pipeline = Pipeline::start(dir, &Model::shipped(), None)?;
+    let mut done = 0;
+    let mut making = Duration::ZERO;
+    let started = Instant::now();
+    while done < signals {
+        let clock = Instant::now();
+        let chunk = history.batch(CHUNK.min((signals - done) as usize));
+        making += clock.elapsed();
+        if chunk.is_empty() {
+            bail!("the simulated history ends after {done} signals");
+        }
+        done += chunk.len() as u64;
+        pipeline.appender.append_blocking(chunk)?;
+    }
+    pipeline.catch_up()?;
+    let took = started.elapsed().saturating_sub(making);
+    Ok((pipeline, Imported { signals: done, took }))
 }
 
 /// Epoch of the newest manifest, by its name.

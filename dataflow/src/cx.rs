@@ -4,11 +4,11 @@
 //! of the view that it belongs to, and built the first time someone asks for it: the order of [`crate::views::ALL`] does
 //! not matter.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc};
 
 use differential_dataflow::input::Input;
 use flowsync_schemas::{
-    EntityId, Fact, FactBody, PersonId, Record, Row, TableSpec,
+    EntityId, Fact, FactBody, PersonId, Record, Row, RowBytes, RowsDigest, TableSpec, Value,
     fact::{
         AccountFact, ActivityFact, CommitFact, DeploymentFact, IdentityFact, IncidentFact, MentionFact,
         PullRequestFact, RejectFact, RelationFact, ReportFact, ReviewFact, SettingFact, SignalFact, TicketFact,
@@ -123,8 +123,42 @@ inputs! {
     identities: Identity(IdentityFact),
 }
 
-/// Changed rows on their way out: table, row, epoch, difference.
-pub type Outbox = Rc<RefCell<Vec<(&'static str, Row, u64, i64)>>>;
+/// A changed row on its way out: table, row, epoch, difference.
+pub type Changed = (&'static str, Row, u64, i64);
+
+/// The views of an epoch of which all rows are known elsewhere: what comes of them is summed, not kept.
+#[derive(Debug)]
+pub struct Summing {
+    /// The epoch.
+    pub epoch: u64,
+    /// The views that this holds for.
+    pub digests: BTreeMap<&'static str, RowsDigest>,
+}
+
+/// What is on its way out of a worker.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// Changed rows.
+    pub rows: Vec<Changed>,
+    /// Until the epoch is closed that a job was brought to.
+    pub summing: Option<Summing>,
+    values: Vec<Value>,
+    bytes: RowBytes,
+}
+
+impl Outbox {
+    /// Takes a row.
+    pub fn put(&mut self, table: &'static str, row: impl Record, epoch: u64, diff: i64) {
+        let summing = self.summing.as_mut().filter(|summing| summing.epoch == epoch);
+        let Some(digest) = summing.and_then(|summing| summing.digests.get_mut(table)) else {
+            return self.rows.push((table, row.into_row(), epoch, diff));
+        };
+        row.push_values(&mut self.values);
+        self.bytes.clear();
+        self.values.drain(..).for_each(|value| self.bytes.value(&value));
+        digest.add(&self.bytes, diff);
+    }
+}
 
 /// What is built the first time it is asked for.
 macro_rules! shared {
@@ -153,13 +187,13 @@ pub struct Cx<'s> {
     /// The confidence model.
     pub model: Rc<Model>,
     shared: Shared<'s>,
-    outbox: Outbox,
+    outbox: Rc<RefCell<Outbox>>,
     probe: Handle<u64>,
 }
 
 impl<'s> Cx<'s> {
     /// A context whose rows go to `outbox`; `probe` passes a time when all rows of it have gone there.
-    pub fn new(facts: Facts<'s>, model: Model, outbox: Outbox, probe: Handle<u64>) -> Self {
+    pub fn new(facts: Facts<'s>, model: Model, outbox: Rc<RefCell<Outbox>>, probe: Handle<u64>) -> Self {
         Self { facts, model: Rc::new(model), shared: Shared::default(), outbox, probe }
     }
 
@@ -173,8 +207,8 @@ impl<'s> Cx<'s> {
         let sent = rows.inner.unary::<CapacityContainerBuilder<Vec<()>>, _, _, _>(Pipeline, "Emit", move |_, _| {
             move |input, _| {
                 input.for_each(|_, batch| {
-                    let rows = batch.drain(..).map(|(row, time, diff)| (name, row.into_row(), time, diff as i64));
-                    outbox.borrow_mut().extend(rows);
+                    let mut outbox = outbox.borrow_mut();
+                    batch.drain(..).for_each(|(row, time, diff)| outbox.put(name, row, time, diff as i64));
                 });
             }
         });

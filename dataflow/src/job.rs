@@ -13,10 +13,11 @@
 //! Rows of the base tables leave beside those of the views, under the same epoch.
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
+    rc::Rc,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel},
     },
     thread::JoinHandle,
@@ -24,14 +25,14 @@ use std::{
 };
 
 use flowsync_schemas::{
-    Epoch, EpochDelta, Fact, LogPosition, Record, Rejection, Row, Signal, SignalId, TableChange, Text,
+    Epoch, EpochDelta, Fact, LogPosition, Record, Rejection, Row, RowsDigest, Signal, SignalId, TableChange, Text,
     fact::{FACT_TABLES, REJECTS, RejectFact, SIGNALS, SignalFact},
     model::Model,
 };
 use timely::{communication::WorkerGuards, dataflow::operators::probe::Handle, worker::Worker};
 
 use crate::{
-    cx::{Cx, Inputs, Outbox},
+    cx::{Changed, Cx, Inputs, Outbox, Summing},
     views,
 };
 
@@ -86,11 +87,22 @@ pub struct Base {
     pub rejects: Vec<RejectFact>,
 }
 
+/// Which views' rows a job tells at the epoch that it is brought to; of the others it tells digests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RowsOf {
+    /// All.
+    All,
+    /// These.
+    These(BTreeSet<&'static str>),
+}
+
 enum Command {
+    /// Base rows of this epoch will come.
+    Restore(u64, RowsOf),
     /// Ids of signals that are inside.
     Seen(Vec<SignalId>),
-    /// Base rows of an epoch to come: part of what it restores.
-    Prepare(u64, Base),
+    /// Part of the base rows of the epoch that is being restored.
+    Part(u64, Base),
     /// All parts are there.
     Restored(u64),
     Retract(u64, Base),
@@ -101,7 +113,9 @@ enum Report {
     /// An epoch was pushed: bounds and log positions.
     Epoch(u64, Vec<u64>),
     /// A worker's rows, and the first time that it may still change (`None`: none).
-    Worker(usize, Option<u64>, Vec<(&'static str, Row, u64, i64)>),
+    Worker(usize, Option<u64>, Vec<Changed>),
+    /// A worker's part of the views of an epoch, before the frontier that closes it.
+    Summed(Summing),
 }
 
 /// How many epochs are inside.
@@ -145,8 +159,6 @@ pub struct Job {
     reports: Sender<Report>,
     gauge: Arc<Gauge>,
     last: Mutex<Option<Epoch>>,
-    /// Counts prepared parts: whose turn it is.
-    turn: AtomicUsize,
     in_flight_max: usize,
     workers: Option<WorkerGuards<()>>,
     collector: Option<JoinHandle<()>>,
@@ -207,41 +219,23 @@ impl Job {
             reports,
             gauge,
             last: Mutex::new(None),
-            turn: AtomicUsize::new(0),
             in_flight_max: config.epochs_in_flight_max.max(1),
             workers: Some(workers),
             collector: Some(collector),
         })
     }
 
-    /// Brings the job to a committed epoch from its base rows, or from the last part of them, where [`Job::prepare`] took the
-    /// others. The first delta that comes out then holds every row of every view at that epoch, from epoch 0, and no base
-    /// rows: they are in their tables.
-    ///
-    /// # Errors
-    /// Where the job has stopped, or epochs were pushed before.
-    pub fn restore(&self, epoch: Epoch, positions: Vec<u64>, base: Base) -> Result<(), JobError> {
-        self.prepare(epoch, base)?;
-        self.send(epoch, positions, self.commands.iter().map(|_| Command::Restored(epoch.0)))
-    }
-
-    /// Takes in a part of the base rows of the epoch that [`Job::restore`] will bring the job to, so that loading goes on
-    /// beside the dataflow.
+    /// Brings the job to a committed epoch from its base rows, which [`Restoring`] takes. The first delta that comes out then
+    /// holds, from epoch 0, every row of the views that `rows_of` names and the digests of the others, which take no memory;
+    /// and no base rows: they are in their tables.
     ///
     /// # Errors
     /// Where the job has stopped.
-    pub fn prepare(&self, epoch: Epoch, part: Base) -> Result<(), JobError> {
-        let shards = self.commands.len();
-        let mut seen: Vec<Vec<SignalId>> = vec![Vec::new(); shards];
-        for signal in &part.signals {
-            seen[shard(signal.signal, shards)].push(signal.signal);
+    pub fn restore(&self, epoch: Epoch, positions: Vec<u64>, rows_of: &RowsOf) -> Result<Restoring<'_>, JobError> {
+        for command in &self.commands {
+            command.send(Command::Restore(epoch.0, rows_of.clone())).map_err(|_| JobError::Stopped)?;
         }
-        for (command, ids) in self.commands.iter().zip(seen) {
-            command.send(Command::Seen(ids)).map_err(|_| JobError::Stopped)?;
-        }
-        // Rows find their way by key: any worker can take them in, so all do in turn.
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % shards;
-        self.commands[turn].send(Command::Prepare(epoch.0, part)).map_err(|_| JobError::Stopped)
+        Ok(Restoring { job: self, epoch, positions, turn: 0 })
     }
 
     /// Takes base rows back, and with them everything that was built on them. They must be inside.
@@ -313,6 +307,45 @@ impl Job {
     }
 }
 
+/// A job on its way to a committed epoch.
+pub struct Restoring<'a> {
+    job: &'a Job,
+    epoch: Epoch,
+    positions: Vec<u64>,
+    /// Whose turn it is.
+    turn: usize,
+}
+
+impl Restoring<'_> {
+    /// Takes in a part of the base rows, so that loading goes on beside the dataflow.
+    ///
+    /// # Errors
+    /// Where the job has stopped.
+    pub fn add(&mut self, part: Base) -> Result<(), JobError> {
+        let commands = &self.job.commands;
+        let mut seen: Vec<Vec<SignalId>> = vec![Vec::new(); commands.len()];
+        for signal in &part.signals {
+            seen[shard(signal.signal, commands.len())].push(signal.signal);
+        }
+        for (command, ids) in commands.iter().zip(seen) {
+            command.send(Command::Seen(ids)).map_err(|_| JobError::Stopped)?;
+        }
+        // Rows find their way by key: any worker can take them in, so all do in turn.
+        let whose = &commands[self.turn % commands.len()];
+        self.turn += 1;
+        whose.send(Command::Part(self.epoch.0, part)).map_err(|_| JobError::Stopped)
+    }
+
+    /// There are no more.
+    ///
+    /// # Errors
+    /// Where the job has stopped, or epochs were pushed before.
+    pub fn done(self) -> Result<(), JobError> {
+        let all = self.job.commands.iter().map(|_| Command::Restored(self.epoch.0));
+        self.job.send(self.epoch, self.positions, all)
+    }
+}
+
 fn shard(signal: SignalId, shards: usize) -> usize {
     // Signal ids are hashes: their remainder spreads evenly.
     (signal.0 % shards as u128) as usize
@@ -320,7 +353,7 @@ fn shard(signal: SignalId, shards: usize) -> usize {
 
 /// One worker: commands in, reports out.
 fn run_worker(worker: &mut Worker, commands: &Receiver<Command>, reports: &Sender<Report>, read: &Read, model: &Model) {
-    let outbox = Outbox::default();
+    let outbox = Rc::new(RefCell::new(Outbox::default()));
     let probe = Handle::new();
     let inputs = worker.dataflow::<u64, _, _>(|scope| {
         let (inputs, facts) = Inputs::new(scope);
@@ -344,7 +377,12 @@ fn run_worker(worker: &mut Worker, commands: &Receiver<Command>, reports: &Sende
         }
         worker.step_or_park(Some(Duration::from_millis(1)));
         let frontier = probe.with_frontier(|f| f.first().copied());
-        let rows = std::mem::take(&mut *feed.outbox.borrow_mut());
+        let rows = std::mem::take(&mut feed.outbox.borrow_mut().rows);
+        if let Some(summed) = feed.summed(frontier)
+            && reports.send(Report::Summed(summed)).is_err()
+        {
+            return;
+        }
         if (frontier != reported || !rows.is_empty()) && reports.send(Report::Worker(index, frontier, rows)).is_err() {
             return;
         }
@@ -362,7 +400,7 @@ struct Feed {
     seen: HashSet<SignalId>,
     /// First time that is still open.
     time: u64,
-    outbox: Outbox,
+    outbox: Rc<RefCell<Outbox>>,
 }
 
 impl Feed {
@@ -374,7 +412,13 @@ impl Feed {
                 self.inputs = Some(inputs);
                 return;
             }
-            Command::Prepare(epoch, base) => {
+            Command::Restore(epoch, rows_of) => {
+                // Before the first part: some views pass rows on as they come.
+                self.outbox.borrow_mut().summing = summing(epoch, &rows_of);
+                self.inputs = Some(inputs);
+                return;
+            }
+            Command::Part(epoch, base) => {
                 inputs.advance_to(epoch);
                 inputs.update(base.facts, base.signals, base.rejects, 1);
                 self.inputs = Some(inputs);
@@ -384,10 +428,10 @@ impl Feed {
             Command::Retract(epoch, base) => {
                 inputs.advance_to(epoch);
                 inputs.update(base.facts.clone(), base.signals.clone(), base.rejects.clone(), -1);
-                let mut outbox = self.outbox.borrow_mut();
-                outbox.extend(base.signals.into_iter().map(|s| (SIGNALS.name, s.into_row(), epoch, -1)));
-                outbox.extend(base.rejects.into_iter().map(|r| (REJECTS.name, r.into_row(), epoch, -1)));
-                outbox.extend(base.facts.into_iter().map(|f| (FACT_TABLES[f.table()].name, f.into_row(), epoch, -1)));
+                let rows = &mut self.outbox.borrow_mut().rows;
+                rows.extend(base.signals.into_iter().map(|s| (SIGNALS.name, s.into_row(), epoch, -1)));
+                rows.extend(base.rejects.into_iter().map(|r| (REJECTS.name, r.into_row(), epoch, -1)));
+                rows.extend(base.facts.into_iter().map(|f| (FACT_TABLES[f.table()].name, f.into_row(), epoch, -1)));
                 epoch
             }
             Command::Signals(epoch, signals) => {
@@ -431,11 +475,24 @@ impl Feed {
             reject_count: rejects.len() as i64,
         };
         inputs.update(facts.clone(), [base.clone()], rejects.clone(), 1);
-        let mut outbox = self.outbox.borrow_mut();
-        outbox.push((SIGNALS.name, base.into_row(), epoch, 1));
-        outbox.extend(rejects.into_iter().map(|r| (REJECTS.name, r.into_row(), epoch, 1)));
-        outbox.extend(facts.into_iter().map(|f| (FACT_TABLES[f.table()].name, f.into_row(), epoch, 1)));
+        let rows = &mut self.outbox.borrow_mut().rows;
+        rows.push((SIGNALS.name, base.into_row(), epoch, 1));
+        rows.extend(rejects.into_iter().map(|r| (REJECTS.name, r.into_row(), epoch, 1)));
+        rows.extend(facts.into_iter().map(|f| (FACT_TABLES[f.table()].name, f.into_row(), epoch, 1)));
     }
+
+    /// The digests of an epoch that was restored, when the frontier has passed it.
+    fn summed(&self, frontier: Option<u64>) -> Option<Summing> {
+        let mut outbox = self.outbox.borrow_mut();
+        let epoch = outbox.summing.as_ref()?.epoch;
+        if frontier.is_none_or(|first| first > epoch) { outbox.summing.take() } else { None }
+    }
+}
+
+fn summing(epoch: u64, rows_of: &RowsOf) -> Option<Summing> {
+    let RowsOf::These(these) = rows_of else { return None };
+    let digested = views::ALL.iter().map(|view| view.spec.table.name).filter(|name| !these.contains(name));
+    Some(Summing { epoch, digests: digested.map(|name| (name, RowsDigest::default())).collect() })
 }
 
 /// Changed rows by table.
@@ -450,12 +507,20 @@ struct Collector {
     frontiers: Vec<Option<u64>>,
     pending: VecDeque<(u64, Vec<u64>)>,
     rows: BTreeMap<u64, Tables>,
+    digests: BTreeMap<&'static str, RowsDigest>,
     lower: u64,
 }
 
 impl Collector {
     fn new(workers: usize, deltas: SyncSender<EpochDelta>) -> Self {
-        Self { deltas, frontiers: vec![Some(0); workers], pending: VecDeque::new(), rows: BTreeMap::new(), lower: 0 }
+        Self {
+            deltas,
+            frontiers: vec![Some(0); workers],
+            pending: VecDeque::new(),
+            rows: BTreeMap::new(),
+            digests: BTreeMap::new(),
+            lower: 0,
+        }
     }
 
     fn run(mut self, reports: &Receiver<Report>, gauge: &Gauge) {
@@ -466,6 +531,12 @@ impl Collector {
                     self.frontiers[worker] = frontier;
                     for (table, row, time, diff) in rows {
                         self.rows.entry(time).or_default().entry(table).or_default().push((row, diff));
+                    }
+                }
+                // Nothing is pushed before what is restored: it is the epoch that closes next.
+                Report::Summed(summed) => {
+                    for (table, digest) in summed.digests {
+                        self.digests.entry(table).or_default().merge(digest);
                     }
                 }
             }
@@ -502,7 +573,7 @@ impl Collector {
         };
         let changes = changes.into_iter().filter(|change| !change.rows.is_empty()).collect();
         let lower = Epoch(std::mem::replace(&mut self.lower, epoch));
-        EpochDelta { lower, upper: Epoch(epoch), positions, changes }
+        EpochDelta { lower, upper: Epoch(epoch), positions, changes, digests: std::mem::take(&mut self.digests) }
     }
 }
 

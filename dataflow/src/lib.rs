@@ -16,4 +16,4 @@ pub mod ops;
 pub mod unstated;
 pub mod views;
 
-pub use job::{Base, Config, Job, JobError, Read};
+pub use job::{Base, Config, Job, JobError, Read, Restoring, RowsOf};

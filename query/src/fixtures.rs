@@ -72,7 +72,7 @@ pub(crate) fn delta(lower: u64, upper: u64, changes: Vec<(&'static ViewSpec, Row
         tables.entry(view.table.name).or_default().push((row, diff));
     }
     let changes = tables.into_iter().map(|(table, rows)| TableChange { table, rows }).collect();
-    EpochDelta { lower: Epoch(lower), upper: Epoch(upper), positions: vec![upper], changes }
+    EpochDelta { lower: Epoch(lower), upper: Epoch(upper), positions: vec![upper], changes, ..Default::default() }
 }
 
 /// Lays rows into an engine as its first epoch.

@@ -179,6 +179,7 @@ mod tests {
             upper: Epoch(upper),
             positions: vec![upper],
             changes: vec![TableChange { table: SIGNALS.name, rows: vec![(row, 1); rows] }],
+            ..EpochDelta::default()
         })
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    digest::RowsDigest,
     id::{Epoch, digest_128},
     record::Row,
     time::Micros,
@@ -20,7 +21,7 @@ pub struct TableChange {
 }
 
 /// All that changed from one closed epoch to the next: the half-open intervals `[lower, upper)` tile time (I4).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EpochDelta {
     /// The epoch before.
     pub lower: Epoch,
@@ -30,6 +31,8 @@ pub struct EpochDelta {
     pub positions: Vec<u64>,
     /// The tables that changed, base tables and views; sorted by name.
     pub changes: Vec<TableChange>,
+    /// Where a job was brought to an epoch: views that are told by a digest of all their rows instead.
+    pub digests: BTreeMap<&'static str, RowsDigest>,
 }
 
 /// Which version of which table makes up an epoch. Written last: what it lists is committed, nothing else (I4).

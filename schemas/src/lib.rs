@@ -8,6 +8,7 @@ extern crate self as flowsync_schemas;
 
 pub mod change;
 pub mod connector;
+pub mod digest;
 pub mod fact;
 pub mod id;
 pub mod model;
@@ -19,6 +20,7 @@ pub mod view;
 
 pub use change::{EpochDelta, FilesDigest, Manifest, TableChange, TableVersion, checksum_in};
 pub use connector::{ConnectorSpec, NameClaim, Parsed, Rejection};
+pub use digest::{RowBytes, RowsDigest};
 pub use fact::{Fact, FactBody};
 pub use id::{EntityId, EntityKind, Epoch, PersonId, Pseudonymizer, SignalId, Token};
 pub use record::{ColumnKind, ColumnSpec, Record, RecordError, Row, Text, Value};

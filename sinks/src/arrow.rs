@@ -16,7 +16,7 @@ use arrow::{
     record_batch::RecordBatch,
 };
 use deltalake_core::kernel::{DataType as DeltaType, StructField, StructType};
-use flowsync_schemas::{Birth, ColumnKind, ColumnSpec, Row, TableSpec, Value};
+use flowsync_schemas::{Birth, ColumnKind, ColumnSpec, Row, RowBytes, RowsDigest, TableSpec, Value};
 
 use crate::SinkError;
 
@@ -126,6 +126,20 @@ impl Shape {
         rows.into_iter().map(Vec::into_boxed_slice).collect()
     }
 
+    /// The digest of the rows. `batch` has this table's schema.
+    pub fn digest(&self, batch: &RecordBatch) -> RowsDigest {
+        let (mut digest, mut bytes) = (RowsDigest::default(), RowBytes::default());
+        let columns: Vec<_> = batch.columns().iter().zip(&self.columns).map(|(a, c)| (a, writer(a, c.kind))).collect();
+        for i in 0..batch.num_rows() {
+            bytes.clear();
+            for (array, write) in &columns {
+                if array.is_null(i) { bytes.null() } else { write(i, &mut bytes) }
+            }
+            digest.add(&bytes, 1);
+        }
+        digest
+    }
+
     /// The key of one row, as text for messages.
     pub fn key_text(&self, batch: &RecordBatch, row: usize) -> String {
         let values = self.to_rows(&batch.slice(row, 1));
@@ -205,6 +219,18 @@ pub(crate) fn reader<'a>(array: &'a ArrayRef, kind: ColumnKind) -> Box<dyn Fn(us
     }
 }
 
+type Writer<'a> = Box<dyn Fn(usize, &mut RowBytes) + 'a>;
+
+/// Appends the values of a column to the bytes of rows, as [`reader`] reads them but without a copy of each text.
+fn writer<'a>(array: &'a ArrayRef, kind: ColumnKind) -> Writer<'a> {
+    if kind == ColumnKind::Text {
+        let texts = array.as_string::<i32>();
+        return Box::new(|i, bytes| bytes.text(texts.value(i)));
+    }
+    let read = reader(array, kind);
+    Box::new(move |i, bytes| bytes.value(&read(i)))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -218,6 +244,7 @@ mod tests {
         let rows = [specs::event("a", 1, 5), specs::event_without("b")];
         let batch = shape.to_batch(&rows.iter().collect::<Vec<_>>()).unwrap();
         assert_eq!(shape.to_rows(&batch), rows);
+        assert_eq!(shape.digest(&batch), rows.iter().map(|row| (&**row, 1)).collect());
         assert_eq!(shape.key_text(&batch, 1), "b");
         assert_eq!(shape.adopt(&batch).unwrap(), batch);
         assert!(shape.adopt(&batch.project(&[1]).unwrap()).unwrap_err().contains("id"));

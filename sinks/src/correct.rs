@@ -1,8 +1,9 @@
 //! Self-correction (I6) and rebuilding: making tables hold exactly the rows that were computed anew.
 //!
-//! Both compare, bucket by bucket and as multisets, what the files hold with what they should, and rewrite only buckets
-//! that differ. `reconcile` does it for the views at the committed epoch: the correction should be empty, and one that is
-//! not is logged and counted. `rebuild` does it for all tables at the epoch of the recomputation, and makes no judgement:
+//! `differing` finds the views whose files do not hold what a digest of their recomputed rows says: as a rule none, so that
+//! nobody has to keep those rows. `reconcile` and `rebuild` compare, bucket by bucket and as multisets, what the files hold with
+//! the rows that they should, and rewrite only buckets that differ. `reconcile` does it for views at the committed epoch: the
+//! correction should be empty, and one that is not is logged and counted. `rebuild` does it for all tables at the epoch of the recomputation, and makes no judgement:
 //! the program changed, so rows may. A damaged or missing file counts as empty, and is written anew.
 //!
 //! Views whose version or columns changed are replaced: their files go, their columns are set, their rows are written,
@@ -15,9 +16,19 @@ use std::{
     sync::Arc,
 };
 
-use flowsync_schemas::{EpochDelta, Manifest};
+use flowsync_schemas::{EpochDelta, Manifest, RowsDigest};
+use futures::FutureExt;
+use object_store::ObjectStore;
 
-use crate::{Sink, SinkError, commit::Goal, job::Mode, job::Outcome, open::now, table::Table};
+use crate::{
+    Sink, SinkError,
+    arrow::Shape,
+    bucket::{Bucket, Place},
+    commit::Goal,
+    job::{Mode, Outcome, on_thread, read, side_by_side},
+    open::now,
+    table::Table,
+};
 
 /// What a reconciliation found and repaired. Empty when all is as it should be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,8 +58,45 @@ pub struct TableCorrection {
 }
 
 impl Sink {
-    /// Compares every view with `full`, which holds every row of every view (each with +1) as recomputed at exactly the
-    /// committed epoch; base tables in it are not looked at. What differs is repaired by a commit of the same epoch.
+    /// The views, of those that `digests` tell, that do not hold the rows that they tell, each at its place: also where a file
+    /// is missing or damaged. Those that hold nothing yet ([`Sink::stale_views`]) are none of them.
+    ///
+    /// # Errors
+    /// As [`Sink::commit`].
+    pub async fn differing(
+        &mut self,
+        digests: &BTreeMap<&'static str, RowsDigest>,
+    ) -> Result<BTreeSet<&'static str>, SinkError> {
+        self.continued().await?;
+        let told = |t: &&Table| !t.base && !t.stale && digests.contains_key(t.spec.name);
+        let mut reads = Vec::new();
+        for table in self.tables.values().filter(told) {
+            let places: Vec<Place> = table.buckets.keys().copied().collect();
+            for (at, bucket) in table.buckets.values().enumerate() {
+                let (name, shape, store) = (table.spec.name, table.shape.clone(), table.store());
+                let (bucket, within) = (bucket.clone(), (places[at], places.get(at + 1).copied()));
+                reads.push(async move { (name, digest(shape, store, bucket, within).await) }.boxed());
+            }
+        }
+        let (mut held, mut differing) = (BTreeMap::<&str, RowsDigest>::new(), BTreeSet::new());
+        for (name, digest) in side_by_side(self.options.parallelism, reads).await {
+            match digest {
+                Ok(digest) => held.entry(name).or_default().merge(digest),
+                Err(error @ SinkError::File { .. }) => {
+                    tracing::error!(%error, "a view cannot be read");
+                    differing.insert(name);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let differs = |t: &&Table| held.get(t.spec.name).copied().unwrap_or_default() != digests[t.spec.name];
+        differing.extend(self.tables.values().filter(told).filter(differs).map(|t| t.spec.name));
+        Ok(differing)
+    }
+
+    /// Compares with `full` every view but those that it tells by digests: it holds every row of them (each with +1) as
+    /// recomputed at exactly the committed epoch; base tables in it are not looked at. What differs is repaired by a commit of
+    /// the same epoch.
     ///
     /// # Errors
     /// [`SinkError::OutOfOrder`] where `full` is of another epoch; [`SinkError::NeedsRebuild`]; as [`Sink::commit`].
@@ -60,7 +108,8 @@ impl Sink {
             return Err(SinkError::OutOfOrder { committed, lower, upper });
         }
         self.unsettled = true;
-        let (outcomes, replaced) = self.compare(&full, |t| !t.base).await?;
+        let rows_are_here = |t: &Table| !t.base && !full.digests.contains_key(t.spec.name);
+        let (outcomes, replaced) = self.compare(&full, rows_are_here).await?;
         let correction = judge(&outcomes, &replaced);
         for (table, found) in &correction.tables {
             let (missing, extra) = (found.missing, found.extra);
@@ -112,6 +161,25 @@ impl Sink {
         let jobs = self.mint(full, Mode::Compare, takes).await?;
         Ok((self.write(jobs).await?, replaced))
     }
+}
+
+/// The digest of a bucket's rows, all of which have to be from its first place on and before the next bucket's.
+async fn digest(
+    shape: Arc<Shape>,
+    store: Arc<dyn ObjectStore>,
+    bucket: Bucket,
+    (first, next): (Place, Option<Place>),
+) -> Result<RowsDigest, SinkError> {
+    let path = format!("tables/{}/{}", shape.name, bucket.file);
+    let rows = read(shape.clone(), store, bucket).await?;
+    on_thread(move || {
+        let places = Place::of_batch(&shape, &rows);
+        if places.iter().any(|place| *place < first || next.is_some_and(|next| *place >= next)) {
+            return Err(SinkError::File { path, reason: "rows belong to another file".to_owned() });
+        }
+        Ok(shape.digest(&rows))
+    })
+    .await
 }
 
 fn judge(outcomes: &[Outcome], replaced: &BTreeSet<&'static str>) -> Correction {

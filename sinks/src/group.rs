@@ -156,7 +156,7 @@ mod tests {
 
     fn delta(lower: u64, upper: u64, rows: &[(Row, i64)]) -> EpochDelta {
         let changes = vec![TableChange { table: "events", rows: rows.to_vec() }];
-        EpochDelta { lower: Epoch(lower), upper: Epoch(upper), positions: vec![upper], changes }
+        EpochDelta { lower: Epoch(lower), upper: Epoch(upper), positions: vec![upper], changes, ..Default::default() }
     }
 
     #[test]

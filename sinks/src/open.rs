@@ -6,7 +6,7 @@
 //!
 //! | standing | when | what is allowed |
 //! |---|---|---|
-//! | ready | program and tables are those of the manifest | `load`, `commit`; `reconcile`, to be sure |
+//! | ready | program and tables are those of the manifest | `load`, `commit`; `differing` and `reconcile`, to be sure |
 //! | views stale | a view is new, or has another version or other columns | `load`; `reconcile`, which replaces it; `rebuild` |
 //! | base stale | the program, or a base table, is another | `rebuild` alone: the facts themselves may be others |
 //!
@@ -25,20 +25,29 @@ use std::{
 };
 
 use flowsync_schemas::{Epoch, Manifest, Micros, Row, TableSpec};
-use futures::FutureExt;
+use futures::{
+    FutureExt, StreamExt,
+    stream::{self, BoxStream},
+};
 use object_store::{ObjectStore, path::Path, prefix::PrefixStore};
 use url::Url;
 
 use crate::{
     SinkError,
     arrow::Shape,
-    bucket::Bucket,
+    bucket::{Bucket, Buckets},
     job,
     manifest::{FOLDER, Manifests, Retention},
     merge::BucketLimits,
     store::{DurableFiles, DurableStore},
     table::Table,
 };
+
+/// The files of a table: the columns to read them with, where they are, and which.
+type Files<'a> = (Arc<Shape>, Arc<dyn ObjectStore>, &'a Buckets);
+
+/// Files that are read ahead of who takes their rows.
+const FILES_AHEAD: usize = 2;
 
 /// The tables of a data directory.
 #[derive(Clone, Debug, Default)]
@@ -238,14 +247,14 @@ impl Sink {
         self.tables.values().filter(|t| t.stale && !t.base).map(|t| t.spec.name).collect()
     }
 
-    /// All rows of a table at the committed epoch, in no particular order: a restart reloads the facts by this.
+    /// All rows of a table at the committed epoch, file by file and in no particular order: a restart reloads the facts by this.
     ///
     /// # Errors
     /// Where the table is unknown, stale or has to be rebuilt, and [`SinkError::File`] where a file is missing or damaged.
-    pub async fn load(&self, table: &str) -> Result<Vec<Row>, SinkError> {
+    pub fn load(&self, table: &str) -> BoxStream<'_, Result<Vec<Row>, SinkError>> {
         match &self.rebuild {
-            Some(reason) => Err(SinkError::NeedsRebuild(reason.clone())),
-            None => self.load_replaced(table).await,
+            Some(reason) => stream::iter([Err(SinkError::NeedsRebuild(reason.clone()))]).boxed(),
+            None => self.load_replaced(table),
         }
     }
 
@@ -254,25 +263,30 @@ impl Sink {
     ///
     /// # Errors
     /// As [`Sink::load`]; where an earlier version lacks a column that may not be missing.
-    pub async fn load_replaced(&self, table: &str) -> Result<Vec<Row>, SinkError> {
+    pub fn load_replaced(&self, table: &str) -> BoxStream<'_, Result<Vec<Row>, SinkError>> {
+        match self.files_of(table) {
+            Err(error) => stream::iter([Err(error)]).boxed(),
+            Ok((shape, store, buckets)) => {
+                let read = move |bucket: &Bucket| {
+                    let (read, shape) = (job::read(shape.clone(), store.clone(), bucket.clone()), shape.clone());
+                    async move {
+                        let batch = read.await?;
+                        job::on_thread(move || Ok(shape.to_rows(&batch))).await
+                    }
+                };
+                stream::iter(buckets.values()).map(read).buffered(FILES_AHEAD).boxed()
+            }
+        }
+    }
+
+    fn files_of(&self, table: &str) -> Result<Files<'_>, SinkError> {
         let found = self.tables.get(table).ok_or_else(|| SinkError::UnknownTable(table.to_owned()))?;
         let (shape, buckets) = match (found.stale, found.base) {
             (false, _) => (found.shape.clone(), &found.buckets),
             (true, true) => (Arc::new(Shape::of_earlier(&found.spec)?), &found.earlier),
             (true, false) => return Err(SinkError::NeedsReconcile(table.to_owned())),
         };
-        let (shape, store) = (&shape, found.store());
-        let read = |bucket: &Bucket| {
-            let (read, shape) = (job::read(shape.clone(), store.clone(), bucket.clone()), shape.clone());
-            async move {
-                let batch = read.await?;
-                job::on_thread(move || Ok(shape.to_rows(&batch))).await
-            }
-            .boxed()
-        };
-        let files = job::side_by_side(self.options.parallelism, buckets.values().map(read).collect()).await;
-        let files = files.into_iter().collect::<Result<Vec<Vec<Row>>, _>>()?;
-        Ok(files.into_iter().flatten().collect())
+        Ok((shape, found.store(), buckets))
     }
 }
 

@@ -33,7 +33,7 @@ use self::{
     report::{Period, Population, Report},
 };
 use crate::{
-    cx::{Cx, Inputs, Outbox},
+    cx::{Cx, Inputs},
     ops::{Coll, distinct},
     unstated::{self, Kept},
 };
@@ -401,7 +401,7 @@ fn run<T: Send + 'static, F: FnOnce() -> T>(
         let probe = Handle::new();
         let (mut inputs, take) = worker.dataflow::<u64, _, _>(|scope| {
             let (inputs, facts) = Inputs::new(scope);
-            let mut cx = Cx::new(facts, model, Outbox::default(), Handle::new());
+            let mut cx = Cx::new(facts, model, Rc::default(), Handle::new());
             let take = build(&mut cx, &probe);
             (inputs, take)
         });

@@ -137,7 +137,13 @@ mod tests {
     fn delta(upper: u64, rows: usize) -> Arc<EpochDelta> {
         let rows = (0..rows).map(|_| (Default::default(), 1)).collect();
         let changes = vec![TableChange { table: "t", rows }];
-        Arc::new(EpochDelta { lower: Epoch(upper - 1), upper: Epoch(upper), positions: vec![], changes })
+        Arc::new(EpochDelta {
+            lower: Epoch(upper - 1),
+            upper: Epoch(upper),
+            positions: vec![],
+            changes,
+            ..Default::default()
+        })
     }
 
     fn upper(next: Next) -> Option<u64> {

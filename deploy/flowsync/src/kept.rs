@@ -14,6 +14,7 @@ use flowsync_ingest::{
 };
 use flowsync_schemas::{LogPosition, Row, SignalId, TableSpec, fact::base_tables, record::Field};
 use flowsync_sinks::Sink;
+use futures::StreamExt;
 use tokio::runtime::Runtime;
 
 use crate::pipeline::Rewrite;
@@ -46,26 +47,33 @@ impl Kept {
             let columns = (table.columns)();
             let signal = columns.iter().position(|column| column.name == "signal");
             let signal = signal.with_context(|| format!("table {} has no signals", table.name))?;
-            let rows = match &mut restored {
-                Some(restored) => restored.remove(table.name).unwrap_or_default(),
-                None => runtime.block_on(sink.load_replaced(table.name)).with_context(|| {
-                    format!(
-                        "the facts of {} signals that are past their retention can be taken from the old tables only: \
-                         start the build that wrote them",
-                        signals.len()
-                    )
-                })?,
-            };
             let mut of_table = Vec::new();
-            for row in rows {
-                let of = row.get(signal).and_then(SignalId::from_value);
-                let Some(offset) = of.and_then(|id| signals.get(&id)) else { continue };
-                match self.rewrite.as_ref().and_then(|rewrite| rewrite(&columns, &row)) {
-                    Some(new) => {
-                        named.insert(*offset);
-                        of_table.push(new);
+            let mut keep = |rows: Vec<Row>| {
+                for row in rows {
+                    let of = row.get(signal).and_then(SignalId::from_value);
+                    let Some(offset) = of.and_then(|id| signals.get(&id)) else { continue };
+                    match self.rewrite.as_ref().and_then(|rewrite| rewrite(&columns, &row)) {
+                        Some(new) => {
+                            named.insert(*offset);
+                            of_table.push(new);
+                        }
+                        None => of_table.push(row),
                     }
-                    None => of_table.push(row),
+                }
+            };
+            match &mut restored {
+                Some(restored) => keep(restored.remove(table.name).unwrap_or_default()),
+                None => {
+                    let mut files = sink.load_replaced(table.name);
+                    while let Some(rows) = runtime.block_on(files.next()) {
+                        keep(rows.with_context(|| {
+                            format!(
+                                "the facts of {} signals that are past their retention can be taken from the old tables \
+                                 only: start the build that wrote them",
+                                signals.len()
+                            )
+                        })?);
+                    }
                 }
             }
             carried.push((table.name, of_table));

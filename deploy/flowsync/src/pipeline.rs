@@ -53,7 +53,7 @@ const EPOCHS_WAITING_MAX: usize = 64;
 /// Changed rows of closed epochs that wait for the committer, at most.
 const ROWS_WAITING_MAX: usize = 500_000;
 /// Parts of the committed rows that wait for the dataflow at a restart, at most.
-const PARTS_WAITING_MAX: usize = 4;
+pub const PARTS_WAITING_MAX: usize = 4;
 /// How often waiting threads look whether they are to stop.
 pub const LOOK: Duration = Duration::from_millis(50);
 
@@ -217,19 +217,19 @@ impl Pipeline {
             model: model.clone(),
             epochs_in_flight_max: EPOCHS_IN_FLIGHT_MAX,
         };
-        let job = Job::start(config, read_with(people.clone()), deltas_in)?;
+        let job = Job::start(config.clone(), read_with(people.clone()), deltas_in)?;
         let restored = restored(&dir, &sink)?;
-        let Start { from, rebuild_to } = Start::of(&sink, &log, restored.is_some())?;
+        let Start { from, rebuild_to, rows_of } = Start::of(&sink, &log, restored.is_some())?;
         status.set(|p| (p.closed, p.committed, p.reloading) = (from.epoch, from.epoch, rebuild_to.is_none()));
 
         let kept = Kept { log: log.clone(), keys, rewrite, restored };
         let (base_in, base) = sync_channel(PARTS_WAITING_MAX);
         let patience = Patience::new(status.clone(), stop.clone());
         let epochs = Epochs::after(from.clone(), log.clone(), mint.clone(), patience.clone());
-        let reader = Reader { job, from, epochs, stop: stop.clone() };
+        let reader = Reader { job, from, rows_of, epochs, stop: stop.clone() };
         let publisher = Publisher { engine: engine.clone(), feed: feed.clone(), status: status.clone() };
         let grouping = Grouping::new(GroupingOptions::default());
-        let tables = Tables { sink, grouping, mint, patience, kept, runtime: files };
+        let tables = Tables { sink, grouping, mint, patience, kept, config, runtime: files };
         let committer = Committer { tables, engine: engine.clone(), feed: feed.clone(), status: status.clone() };
         let threads = vec![
             spawn("reader", &status, &stop, move || reader.run(&base))?,

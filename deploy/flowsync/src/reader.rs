@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Result, anyhow};
-use flowsync_dataflow::{Base, Job};
+use flowsync_dataflow::{Job, RowsOf};
 use flowsync_ingest::{Log, Mark, Mint, MintError};
 use flowsync_schemas::{Epoch, LogPosition, Signal};
 use flowsync_sinks::Sink;
@@ -31,6 +31,8 @@ pub struct Start {
     pub from: Mark,
     /// Where the tables have to be computed anew: the epoch up to which that is.
     pub rebuild_to: Option<Epoch>,
+    /// The views whose rows are written anew, whatever the tables hold.
+    pub rows_of: RowsOf,
 }
 
 impl Start {
@@ -43,7 +45,7 @@ impl Start {
             if signals > 0 {
                 tracing::warn!(signals, "computing every table anew from the log");
             }
-            return Ok(Self { from, rebuild_to: Some(Epoch(signals)) });
+            return Ok(Self { from, rebuild_to: Some(Epoch(signals)), rows_of: RowsOf::All });
         };
         let mut positions = manifest.positions.clone();
         positions.resize(ends.len(), 0);
@@ -53,20 +55,22 @@ impl Start {
                  were computed from; restore it from a backup"
             ));
         }
-        Ok(Self { from: Mark { epoch: manifest.epoch, positions }, rebuild_to: None })
+        let rows_of = RowsOf::These(sink.stale_views().into_iter().collect());
+        Ok(Self { from: Mark { epoch: manifest.epoch, positions }, rebuild_to: None, rows_of })
     }
 }
 
 /// Brings a job to where the pipeline begins, from the rows that are loaded. False where whoever loads them has failed.
-pub fn restore(job: &Job, from: &Mark, base: &Receiver<Loaded>) -> Result<bool> {
+pub fn restore(job: &Job, from: &Mark, base: &Receiver<Loaded>, rows_of: &RowsOf) -> Result<bool> {
+    let mut restoring = job.restore(from.epoch, from.positions.clone(), rows_of)?;
     loop {
         match base.recv() {
-            Ok(Loaded::Part(part)) => job.prepare(from.epoch, part)?,
+            Ok(Loaded::Part(part)) => restoring.add(part)?,
             Ok(Loaded::All) => break,
             Err(_) => return Ok(false),
         }
     }
-    job.restore(from.epoch, from.positions.clone(), Base::default())?;
+    restoring.done()?;
     Ok(true)
 }
 
@@ -141,13 +145,14 @@ impl Epochs {
 pub struct Reader {
     pub job: Job,
     pub from: Mark,
+    pub rows_of: RowsOf,
     pub epochs: Epochs,
     pub stop: Arc<AtomicBool>,
 }
 
 impl Reader {
     pub fn run(mut self, base: &Receiver<Loaded>) -> Result<()> {
-        if !restore(&self.job, &self.from, base)? {
+        if !restore(&self.job, &self.from, base, &self.rows_of)? {
             // The committer has failed, and said so.
             return Ok(());
         }

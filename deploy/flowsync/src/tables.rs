@@ -2,25 +2,32 @@
 //! closed epochs committed to them, in groups. What storage refuses for a while is tried again.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
-        mpsc::SyncSender,
+        mpsc::{SyncSender, sync_channel},
     },
     time::Instant,
 };
 
-use anyhow::{Context, Result, anyhow};
-use flowsync_dataflow::{Base, cx::TABLES_READ};
-use flowsync_ingest::{Mint, MintError};
+use anyhow::{Context, Result, anyhow, bail};
+use flowsync_dataflow::{Base, Config, Job, RowsOf, cx::TABLES_READ};
+use flowsync_ingest::{Mark, Mint, MintError};
 use flowsync_schemas::{
     Epoch, EpochDelta, Fact, Record, Row, TableChange,
     fact::{FACT_TABLES, RejectFact, SIGNALS, SignalFact, base_tables},
 };
 use flowsync_sinks::{Correction, Grouping, Sink, SinkError, merge};
+use futures::StreamExt;
 use tokio::runtime::Runtime;
 
-use crate::{kept::Kept, patience::Patience, pipeline::lock};
+use crate::{
+    kept::Kept,
+    patience::Patience,
+    pipeline::{PARTS_WAITING_MAX, lock},
+    reader::restore,
+};
 
 /// Rows on their way back into the dataflow.
 pub enum Loaded {
@@ -30,10 +37,7 @@ pub enum Loaded {
     All,
 }
 
-/// Rows of a part.
-const PART_ROWS: usize = 50_000;
-
-/// Hands over the committed base rows: so many tables side by side, in parts, so that reading goes on beside the dataflow.
+/// Hands over the committed base rows: so many tables side by side, file by file, so that reading goes on beside the dataflow.
 fn load(sink: &Sink, runtime: &Runtime, side_by_side: usize, parts: &SyncSender<Loaded>) -> Result<()> {
     let needed = |name: &&str| {
         let fact = FACT_TABLES.iter().any(|table| table.name == *name);
@@ -42,11 +46,11 @@ fn load(sink: &Sink, runtime: &Runtime, side_by_side: usize, parts: &SyncSender<
     let tables: Vec<_> = base_tables().map(|table| table.name).filter(needed).collect();
     let next = AtomicUsize::new(0);
     let one = |name: &'static str| -> Result<()> {
-        let rows = runtime.block_on(sink.load(name)).with_context(|| format!("table {name}"))?;
-        for rows in rows.chunks(PART_ROWS) {
-            let part = base_of(name, rows).with_context(|| format!("table {name}"))?;
+        let mut files = sink.load(name);
+        while let Some(rows) = runtime.block_on(files.next()) {
+            let part = rows.map_err(anyhow::Error::from).and_then(|rows| base_of(name, &rows));
             // Without a reader there is nothing to load for: it has failed, and said so.
-            if parts.send(Loaded::Part(part)).is_err() {
+            if parts.send(Loaded::Part(part.with_context(|| format!("table {name}"))?)).is_err() {
                 break;
             }
         }
@@ -87,6 +91,8 @@ pub struct Tables {
     pub mint: Arc<Mutex<Mint>>,
     pub patience: Patience,
     pub kept: Kept,
+    /// How the dataflow runs.
+    pub config: Config,
     pub runtime: Runtime,
 }
 
@@ -108,10 +114,45 @@ impl Tables {
         Ok(carried)
     }
 
-    /// Compares the tables with what the base rows give (I6).
-    pub fn reconcile(&mut self, full: &Arc<EpochDelta>) -> Result<Correction> {
+    /// Compares the tables with what the dataflow tells of them, which it was brought to by their base rows (I6).
+    pub fn reconcile(&mut self, told: &Arc<EpochDelta>) -> Result<Correction> {
+        let attempt = || self.runtime.block_on(self.sink.differing(&told.digests));
+        let differing = self.patience.try_again(SinkError::is_retryable, attempt)?;
+        let full = if differing.is_empty() { told.clone() } else { Arc::new(self.recompute(told, differing)?) };
         let attempt = || self.runtime.block_on(self.sink.reconcile(full.clone()));
         self.patience.try_again(SinkError::is_retryable, attempt)
+    }
+
+    /// The rows of views that were told by a digest and are to be repaired: they are computed once more, by a second dataflow
+    /// beside the running one. Both have to come to the same.
+    fn recompute(&self, told: &EpochDelta, views: BTreeSet<&'static str>) -> Result<EpochDelta> {
+        tracing::error!(?views, "views differ from their recomputation: their rows are computed once more");
+        let (deltas_in, deltas) = sync_channel(1);
+        // All signals are in the base rows: none is read.
+        let job = Job::start(self.config.clone(), Arc::new(|_| Default::default()), deltas_in)?;
+        let from = Mark { epoch: told.upper, positions: told.positions.clone() };
+        let rows_of = RowsOf::These(views.into_iter().chain(self.sink.stale_views()).collect());
+        std::thread::scope(|scope| {
+            let (base_in, base) = sync_channel(PARTS_WAITING_MAX);
+            let loading = scope.spawn(move || self.load(false, 1, &base_in));
+            let restored = restore(&job, &from, &base, &rows_of);
+            // Whoever loads must not wait for a dataflow that has failed.
+            drop(base);
+            loading.join().map_err(|_| anyhow!("loading the tables panicked"))??;
+            restored
+        })?;
+        let full = deltas.recv().context("the second dataflow ended")?;
+        job.finish()?;
+        for (view, digest) in &told.digests {
+            let again = full.digests.get(view).copied().unwrap_or_else(|| {
+                let rows = full.changes.iter().filter(|change| change.table == *view).flat_map(|change| &change.rows);
+                rows.map(|(row, diff)| (&**row, *diff)).collect()
+            });
+            if again != *digest {
+                bail!("view {view} was computed twice from the same facts, and its rows differ: start again");
+            }
+        }
+        Ok(full)
     }
 
     /// Replaces what every table holds by what was computed anew. Rows that were carried over were never computed.

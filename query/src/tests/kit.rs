@@ -205,7 +205,13 @@ pub(super) fn change(table: &'static str, before: &[Row], after: &[Row]) -> Tabl
 
 /// A closed epoch.
 pub(super) fn delta(lower: u64, upper: u64, changes: Vec<TableChange>) -> Arc<EpochDelta> {
-    Arc::new(EpochDelta { lower: Epoch(lower), upper: Epoch(upper), positions: vec![upper], changes })
+    Arc::new(EpochDelta {
+        lower: Epoch(lower),
+        upper: Epoch(upper),
+        positions: vec![upper],
+        changes,
+        ..Default::default()
+    })
 }
 
 /// A row of [`THINGS`].

@@ -9,6 +9,7 @@ use std::{
 use arrow::{array::ArrayRef, compute::cast, record_batch::RecordBatch};
 use deltalake_core::{datafusion::prelude::SessionContext, open_table_with_version};
 use flowsync_schemas::{Epoch, EpochDelta, Manifest, Row, TableChange, TableSpec};
+use futures::TryStreamExt;
 use proptest::prelude::*;
 
 use super::specs::{EVENTS, FACTS, PEOPLE, event, event_without};
@@ -98,7 +99,7 @@ pub fn difference(before: &Tables, after: &Tables, lower: u64, upper: u64) -> Ep
             changes.push(TableChange { table, rows: diffs });
         }
     }
-    EpochDelta { lower: Epoch(lower), upper: Epoch(upper), positions: vec![upper], changes }
+    EpochDelta { lower: Epoch(lower), upper: Epoch(upper), positions: vec![upper], changes, ..Default::default() }
 }
 
 /// Every row of the tables, as a recomputation hands them over.
@@ -164,7 +165,7 @@ fn plain(shape: &Shape, batch: &RecordBatch) -> RecordBatch {
 pub async fn loaded(sink: &Sink) -> Tables {
     let mut tables = Tables::new();
     for spec in specs() {
-        tables.insert(spec.name, sink.load(spec.name).await.unwrap().into_iter().collect());
+        tables.insert(spec.name, sink.load(spec.name).try_concat().await.unwrap().into_iter().collect());
     }
     tables
 }

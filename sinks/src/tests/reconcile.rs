@@ -1,6 +1,9 @@
 //! Self-correction (I6), views of another version, other programs: what is found, what is repaired, what is refused.
 
-use flowsync_schemas::{Epoch, Row, TableSpec, Value};
+use std::collections::{BTreeMap, BTreeSet};
+
+use flowsync_schemas::{Epoch, Row, RowsDigest, TableSpec, Value};
+use futures::TryStreamExt;
 use tempfile::TempDir;
 
 use super::{
@@ -68,6 +71,50 @@ fn nothing_to_correct_writes_nothing() {
     });
 }
 
+/// What a digest says of rows.
+fn digests(state: &Tables) -> BTreeMap<&'static str, RowsDigest> {
+    let digest = |rows: &BTreeSet<Row>| rows.iter().map(|row| (&**row, 1)).collect();
+    state.iter().filter(|(table, _)| **table != FACTS.name).map(|(table, rows)| (*table, digest(rows))).collect()
+}
+
+#[test]
+fn a_digest_finds_the_views_that_differ() {
+    run(async {
+        let dir = TempDir::new().unwrap();
+        let (mut sink, _, state) = committed(&dir).await;
+        let right = digests(&state);
+        assert_eq!(sink.differing(&right).await.unwrap(), BTreeSet::new());
+        for view in right.keys() {
+            let mut other = state.clone();
+            let mut row = other.get_mut(view).unwrap().pop_first().unwrap();
+            assert_eq!(sink.differing(&digests(&other)).await.unwrap(), BTreeSet::from([*view]), "a row less");
+            row[2] = Value::Int(99);
+            other.get_mut(view).unwrap().insert(row);
+            assert_eq!(sink.differing(&digests(&other)).await.unwrap(), BTreeSet::from([*view]), "another row");
+        }
+        std::fs::remove_file(first_file(&dir, "events")).unwrap();
+        assert_eq!(sink.differing(&right).await.unwrap(), BTreeSet::from(["events"]), "a file is missing");
+        let gone = digests(&state.into_iter().filter(|(view, _)| *view == "people").collect());
+        assert_eq!(sink.differing(&gone).await.unwrap(), BTreeSet::new(), "of the others nothing was told");
+    });
+}
+
+#[test]
+fn views_that_are_told_by_a_digest_are_left_alone() {
+    run(async {
+        let dir = TempDir::new().unwrap();
+        let (mut sink, upper, mut state) = committed(&dir).await;
+        let told = digests(&state);
+        state.values_mut().for_each(|rows| drop(rows.pop_first()));
+        let mut full = full(&state, upper);
+        full.changes.retain(|change| change.table == "people");
+        full.digests = told.into_iter().filter(|(view, _)| *view != "people").collect();
+        let correction = sink.reconcile(full).await.unwrap();
+        assert_eq!(correction.tables.keys().collect::<Vec<_>>(), ["people"]);
+        assert_eq!(correction.tables["people"].extra, 1);
+    });
+}
+
 #[test]
 fn a_difference_is_counted_and_repaired() {
     run(async {
@@ -113,7 +160,7 @@ fn damaged_facts_are_rebuilt_from_the_log() {
         let dir = TempDir::new().unwrap();
         let (mut sink, upper, state) = committed(&dir).await;
         std::fs::remove_file(first_file(&dir, FACTS.name)).unwrap();
-        assert!(sink.load(FACTS.name).await.unwrap_err().calls_for_rebuild());
+        assert!(sink.load(FACTS.name).try_concat().await.unwrap_err().calls_for_rebuild());
         sink.rebuild(full(&state, upper)).await.unwrap();
         assert_eq!(read_back(dir.path(), Epoch(upper)).await, state);
         assert_eq!(loaded(&sink).await, state);
@@ -141,7 +188,7 @@ fn a_view_of_another_version_is_replaced_and_the_past_stays() {
             let mut sink = Sink::open(dir.path(), next.clone(), PROGRAM.into(), options()).await.unwrap();
             assert!(!sink.needs_rebuild());
             assert_eq!(sink.committed().unwrap().epoch, Epoch(upper));
-            assert_eq!(sink.load(FACTS.name).await.unwrap().len(), state[FACTS.name].len());
+            assert_eq!(sink.load(FACTS.name).try_concat().await.unwrap().len(), state[FACTS.name].len());
             assert_eq!(sink.stale_views(), ["added", "events"]);
             let empty = difference(&state, &state, upper, upper + 1);
             assert!(matches!(sink.commit(empty).await, Err(SinkError::NeedsReconcile(_))));
@@ -182,7 +229,7 @@ fn another_program_or_other_facts_call_for_a_rebuild() {
         for (program, tables, rows, at) in cases {
             let mut sink = Sink::open(dir.path(), tables, program.into(), options()).await.unwrap();
             assert!(sink.needs_rebuild() && sink.committed().is_none());
-            assert!(matches!(sink.load(FACTS.name).await, Err(SinkError::NeedsRebuild(_))));
+            assert!(matches!(sink.load(FACTS.name).try_concat().await, Err(SinkError::NeedsRebuild(_))));
             let commit = sink.commit(difference(&state, &state, upper, upper + 1)).await;
             assert!(matches!(commit, Err(SinkError::NeedsRebuild(_))));
             assert!(sink.reconcile(full(&rows, at)).await.unwrap_err().calls_for_rebuild());
@@ -211,20 +258,20 @@ fn facts_of_an_earlier_version_are_read_by_the_names_of_their_columns() {
         let added = TableSpec { name: "fact_more", ..FACTS };
         let next = Catalogue { base: vec![facts, added], ..catalogue() };
         let sink = Sink::open(dir.path(), next, PROGRAM.into(), options()).await.unwrap();
-        assert!(sink.needs_rebuild() && sink.load(FACTS.name).await.is_err());
+        assert!(sink.needs_rebuild() && sink.load(FACTS.name).try_concat().await.is_err());
         let mut expected: Vec<_> = state[FACTS.name].iter().cloned().collect();
         expected.iter_mut().for_each(|row| row[2] = flowsync_schemas::Value::Null);
-        let mut rows = sink.load_replaced(FACTS.name).await.unwrap();
+        let mut rows = sink.load_replaced(FACTS.name).try_concat().await.unwrap();
         expected.sort();
         rows.sort();
         assert!(!rows.is_empty() && rows == expected);
-        assert!(sink.load_replaced("fact_more").await.unwrap().is_empty());
+        assert!(sink.load_replaced("fact_more").try_concat().await.unwrap().is_empty());
         drop(sink);
 
         let facts = TableSpec { version: 2, columns: || renamed(false), ..FACTS };
         let next = Catalogue { base: vec![facts], ..catalogue() };
         let sink = Sink::open(dir.path(), next, PROGRAM.into(), options()).await.unwrap();
-        let error = sink.load_replaced(FACTS.name).await.unwrap_err().to_string();
+        let error = sink.load_replaced(FACTS.name).try_concat().await.unwrap_err().to_string();
         assert!(error.contains("fact_things") && error.contains("pieces"), "{error}");
     });
 }

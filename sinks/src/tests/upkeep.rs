@@ -49,7 +49,7 @@ proptest! {
         run(async {
             let dir = TempDir::new().unwrap();
             let root = dir.path().canonicalize().unwrap();
-            let options = SinkOptions { manifests_max: kept, grace: Duration::from_secs(5), ..options() };
+            let options = SinkOptions { manifests_max: kept, grace: Duration::from_secs(500), ..options() };
             let (deltas, states) = play(&history);
             let mut sink = Sink::open(&root, catalogue(), PROGRAM.into(), options).await.unwrap();
             for (at, delta) in deltas.iter().enumerate() {
@@ -65,9 +65,9 @@ proptest! {
             let now = clock();
             sink.maintain(now).await.unwrap();
             let before = data_files(&root);
-            sink.maintain(later(now, 4)).await.unwrap();
+            sink.maintain(later(now, 400)).await.unwrap();
             assert_eq!(data_files(&root), before, "readers have their grace");
-            sink.maintain(later(now, 6)).await.unwrap();
+            sink.maintain(later(now, 600)).await.unwrap();
             assert_eq!(data_files(&root), needed(&root).await);
             assert!(!root.join("tables/events/_delta_log/x.staged").exists());
             let epochs = epochs(&root);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 use deltalake_core::{DeltaTable, protocol::SaveMode};
 use flowsync_schemas::{Epoch, Row};
+use futures::TryStreamExt;
 use tempfile::TempDir;
 
 use super::{
@@ -67,8 +68,9 @@ fn futures_can_be_spawned() {
     #[allow(dead_code)]
     fn all(sink: &mut Sink, delta: flowsync_schemas::EpochDelta) {
         spawnable(sink.commit(delta.clone()));
+        spawnable(sink.differing(&delta.digests));
         spawnable(sink.reconcile(delta.clone()));
-        spawnable(sink.rebuild(delta));
+        spawnable(sink.rebuild(delta.clone()));
         spawnable(sink.load(""));
     }
     spawnable(std::marker::PhantomData::<Sink>);
@@ -79,7 +81,7 @@ fn unknown_tables_and_bad_catalogues_are_named() {
     run(async {
         let dir = TempDir::new().unwrap();
         let mut sink = open(dir.path()).await.unwrap();
-        assert!(matches!(sink.load("nothing").await, Err(SinkError::UnknownTable(t)) if t == "nothing"));
+        assert!(matches!(sink.load("nothing").try_concat().await, Err(SinkError::UnknownTable(t)) if t == "nothing"));
         let (mut deltas, _) = play(&history());
         deltas[0].changes[0].table = "nothing";
         assert!(matches!(sink.commit(deltas[0].clone()).await, Err(SinkError::UnknownTable(_))));
@@ -109,7 +111,9 @@ fn a_missing_or_damaged_file_is_named() {
                 None => std::fs::remove_file(&file).unwrap(),
                 Some(bytes) => std::fs::write(&file, bytes).unwrap(),
             }
-            for error in [sink.load("events").await.unwrap_err(), sink.commit(deltas[1].clone()).await.unwrap_err()] {
+            for error in
+                [sink.load("events").try_concat().await.unwrap_err(), sink.commit(deltas[1].clone()).await.unwrap_err()]
+            {
                 let text = error.to_string();
                 assert!(matches!(error, SinkError::File { .. }) && error.calls_for_rebuild(), "{text}");
                 assert!(text.contains(name) && text.contains("rebuild the tables"), "{text}");
@@ -129,7 +133,7 @@ fn a_flipped_bit_of_a_data_file_or_of_a_delta_log_is_told_or_harmless() {
         for delta in deltas {
             sink.commit(delta).await.unwrap();
         }
-        let held = sorted(sink.load("events").await.unwrap());
+        let held = sorted(sink.load("events").try_concat().await.unwrap());
         drop(sink);
         let folder = dir.path().join("tables/events");
         let files = [folder.clone(), folder.join("_delta_log")].into_iter().flat_map(|f| std::fs::read_dir(f).unwrap());
@@ -143,7 +147,7 @@ fn a_flipped_bit_of_a_data_file_or_of_a_delta_log_is_told_or_harmless() {
                 altered[at] ^= 1 << bit;
                 std::fs::write(&file, altered).unwrap();
                 let read = match open(dir.path()).await {
-                    Ok(sink) => sink.load("events").await,
+                    Ok(sink) => sink.load("events").try_concat().await,
                     Err(error) => Err(error),
                 };
                 match read {

@@ -61,8 +61,8 @@ impl Process {
         // Two take twice as long.
         let workers = if world.rng.u8(0..8) == 0 { 2 } else { 1 };
         let config = Config { workers, model: Model::shipped(), epochs_in_flight_max: 4 };
-        let job = Job::start(config, read_with(dir.pseudonymizer()?), deltas_in)?;
-        let Start { from, rebuild_to } = Start::of(&sink, &log, false)?;
+        let job = Job::start(config.clone(), read_with(dir.pseudonymizer()?), deltas_in)?;
+        let Start { from, rebuild_to, rows_of } = Start::of(&sink, &log, false)?;
         if rebuild_to.is_none() && from.epoch < world.committed {
             bail!("{} was committed, and {} is there", world.committed, from.epoch);
         }
@@ -78,12 +78,12 @@ impl Process {
         let epochs = Epochs::after(from.clone(), log.clone(), mint.clone(), patience.clone());
         let grouping = Grouping::new(GroupingOptions::default());
         let kept = Kept { log, keys, rewrite: None, restored: None };
-        let tables = Tables { sink, grouping, mint, patience, kept, runtime };
+        let tables = Tables { sink, grouping, mint, patience, kept, config, runtime };
         // One table after the other, and nobody takes them meanwhile.
         let (base_in, base) = sync_channel(1_024);
         let carried = tables.load(rebuild_to.is_some(), 1, &base_in)?;
         let base = if world.canary == Canary::Restart { forgetful(&base) } else { base };
-        restore(&job, &from, &base)?;
+        restore(&job, &from, &base, &rows_of)?;
         let (waiting, last, closed) = (Vec::new(), None, Epoch(0));
         let mut process = Self { log: embedded, tables, epochs, job, deltas, closed, waiting, last, _dir: dir };
         let full = process.closed()?;

@@ -114,3 +114,29 @@ fn tables_that_are_damaged_are_computed_anew_from_the_log() {
     Server::start(&dir, &config).stop();
     assert_eq!(sql(&dir, "csv", count), right);
 }
+
+/// I6: at a restart digests tell which views differ, and their rows alone are computed once more.
+#[test]
+fn a_damaged_view_is_repaired_by_a_restart() {
+    let folder = TempDir::new().expect("a folder");
+    let dir = folder.path().join("data");
+    copy(demo_dir(), &dir);
+    let right = asked(&dir).expect("nothing is damaged yet");
+    let file = files(&dir.join("tables/links"), "parquet").pop().expect("a data file");
+    fs::write(&file, "no Parquet").expect("written");
+    asked(&dir).expect_err("it is damaged");
+    let config = folder.path().join("flowsync.toml");
+    fs::write(&config, "").expect("written");
+    let server = Server::start(&dir, &config);
+    let health = || -> serde_json::Value {
+        let mut answer = ureq::get(format!("http://{}/healthz", server.address)).call().expect("it serves");
+        answer.body_mut().read_json().expect("JSON")
+    };
+    while health()["detail"]["checked"] != true {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let corrected = health()["detail"]["corrected_rows"].as_u64();
+    server.stop();
+    assert!(corrected.is_some_and(|rows| rows > 0), "{corrected:?}");
+    assert_eq!(asked(&dir).as_ref(), Ok(&right));
+}
