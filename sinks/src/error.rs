@@ -71,7 +71,7 @@ pub enum SinkError {
     #[error("the tables cannot be continued ({0}): compute everything anew from the log and hand it to `rebuild`")]
     NeedsRebuild(String),
     /// Views whose version changed hold nothing yet.
-    #[error("the views {0} are new or have another version: hand every row of every view to `reconcile` first")]
+    #[error("the views {0} are new or have another version: hand every row of them to `reconcile` first")]
     NeedsReconcile(String),
     /// A data file is missing, torn or altered.
     #[error(
