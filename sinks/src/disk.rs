@@ -236,6 +236,21 @@ impl SimulatedDisk {
         state.names.iter().map(|(name, file)| (name.clone(), state.files[file].bytes.clone())).collect()
     }
 
+    /// Flips a bit of a file that is one of `these`, for good; tells which, if there is one.
+    pub fn alter(&self, these: impl Fn(&FsPath) -> bool) -> Option<PathBuf> {
+        let mut state = self.state();
+        let State { rng, names, files, .. } = &mut *state;
+        let mut these: Vec<_> =
+            names.iter().filter(|(name, file)| these(name) && !files[file].bytes.is_empty()).collect();
+        // Names have a part that no seed repeats; the order in which files were made is the same.
+        these.sort_by_key(|(_, file)| **file);
+        let (name, file) = rng.choice(these)?;
+        let bytes = &mut files.get_mut(file)?.bytes;
+        let at = rng.usize(..bytes.len());
+        bytes[at] ^= 1 << rng.u8(..8);
+        Some(name.clone())
+    }
+
     /// One step: whatever is to happen happens before, during or after `run`.
     fn step<T>(&self, writes: bool, run: impl FnOnce(&mut State, bool) -> io::Result<T>) -> io::Result<T> {
         let mut state = self.state();

@@ -90,8 +90,11 @@ impl Process {
         match rebuild_to {
             None => {
                 let correction = process.tables.reconcile(&Arc::new(full))?;
+                if correction.tables.keys().any(|view| !world.altered.contains(view)) {
+                    bail!("the correction is not empty: {correction:?}, of what the disk altered: {:?}", world.altered);
+                }
                 if !correction.is_empty() {
-                    bail!("the correction is not empty: {correction:?}");
+                    world.tell(format!("repairs {:?}", correction.tables));
                 }
                 world.tell(format!("reconciles after {} steps", world.disk.steps()));
             }
@@ -106,6 +109,7 @@ impl Process {
             }
         }
         world.computed = world.build;
+        world.altered.clear();
         Ok(process)
     }
 

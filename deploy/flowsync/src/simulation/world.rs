@@ -18,6 +18,7 @@ use flowsync_sinks::{
 use tempfile::TempDir;
 
 use super::senders::Senders;
+use crate::pipeline::catalogue;
 
 pub type Judged<T> = Result<T, String>;
 
@@ -66,6 +67,8 @@ pub struct World {
     pub build: u32,
     /// The one that computed the tables last.
     pub computed: u32,
+    /// Views of which the disk altered a file since they were found to be right.
+    pub altered: BTreeSet<String>,
     pub options: SinkOptions,
     clock: i64,
     /// What came to pass, in order; the same for the same seed.
@@ -101,6 +104,7 @@ impl World {
             bounds: BTreeSet::new(),
             build: 1,
             computed: 0,
+            altered: BTreeSet::new(),
             options,
             clock: 1_700_000_000_000_000,
             story: Vec::new(),
@@ -110,6 +114,19 @@ impl World {
 
     pub fn tell(&mut self, what: impl Into<String>) {
         self.story.push(what.into());
+    }
+
+    /// The disk alters a file of a view, of the newest epoch or of one before.
+    pub fn alter(&mut self) {
+        let views: BTreeSet<_> = catalogue().views.iter().map(|view| view.name.to_owned()).collect();
+        let view_of = |file: &Path| Some(file.parent()?.file_name()?.to_str()?.to_owned());
+        let a_views = |file: &Path| {
+            file.extension().is_some_and(|e| e == "parquet") && view_of(file).is_some_and(|of| views.contains(&of))
+        };
+        if let Some(view) = self.disk.alter(a_views).as_deref().and_then(view_of) {
+            self.tell(format!("alters {view}"));
+            self.altered.insert(view);
+        }
     }
 
     /// The clock, which jumps, backwards too.
