@@ -21,7 +21,7 @@ use datafusion::{
     datasource::{
         TableType,
         listing::PartitionedFile,
-        physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource, parquet::CachedParquetFileReaderFactory},
+        physical_plan::{FileGroup, FileScanConfigBuilder, FileSource, ParquetSource, parquet::CachedParquetFileReaderFactory},
         source::DataSourceExec,
     },
     execution::object_store::ObjectStoreUrl,
@@ -39,6 +39,7 @@ use url::Url;
 
 use crate::{
     QueryError,
+    index::{self, Budget, IndexedSource, Look, Slot},
     intact::{Intact, IntactReaders},
 };
 
@@ -50,15 +51,16 @@ const STEPS_MAX: u64 = 256;
 /// The data directory as the engine sees it: nothing else on this machine has a URL.
 pub(crate) const STORE: &str = "flowsync://data/";
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 struct DataFile {
     bytes: u64,
     modified_ms: i64,
     rows: Option<u64>,
+    index: Slot,
 }
 
 /// One version of one table.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct TableFiles {
     version: u64,
     pub(crate) schema: SchemaRef,
@@ -83,12 +85,14 @@ pub(crate) struct DeltaTables {
     root: Url,
     store: Arc<dyn ObjectStore>,
     intact: Arc<Intact>,
+    index: Arc<Budget>,
     tables: Mutex<HashMap<String, Arc<Versions>>>,
 }
 
 impl DeltaTables {
-    pub(crate) fn new(root: Url, store: Arc<dyn ObjectStore>) -> Self {
-        Self { root, store, intact: Arc::default(), tables: Mutex::default() }
+    pub(crate) fn new(root: Url, store: Arc<dyn ObjectStore>, index_bytes_max: usize) -> Self {
+        let index = Budget::new(index_bytes_max);
+        Self { root, store, intact: Arc::default(), index, tables: Mutex::default() }
     }
 
     /// A table as a manifest lists it.
@@ -114,7 +118,8 @@ impl DeltaTables {
         if listed.files.is_some_and(|digest| digest != files.digest()) {
             return Err(broken(name, version, &"what its Delta log lists are not the files that the manifest names"));
         }
-        Ok(DeltaScan { table: name.to_owned(), files, store: self.store.clone(), intact: self.intact.clone() })
+        let (store, intact, index) = (self.store.clone(), self.intact.clone(), self.index.clone());
+        Ok(DeltaScan { table: name.to_owned(), files, store, intact, index })
     }
 
     async fn load(&self, name: &str, version: u64, nearest: Option<&TableFiles>) -> Result<TableFiles, QueryError> {
@@ -172,6 +177,7 @@ impl DeltaTables {
                 bytes: u64::try_from(view.size()).unwrap_or_default(),
                 modified_ms: view.modification_time(),
                 rows: view.num_records().map(|rows| rows as u64),
+                index: Slot::default(),
             };
             files.insert(view.path().into_owned(), file);
         }
@@ -206,6 +212,7 @@ fn data_file(table: &str, add: &Add) -> Result<DataFile, QueryError> {
         bytes: u64::try_from(add.size).unwrap_or_default(),
         modified_ms: add.modification_time,
         rows: stats.and_then(|s| s.rows),
+        index: Slot::default(),
     })
 }
 
@@ -225,6 +232,7 @@ pub(crate) struct DeltaScan {
     pub(crate) files: Arc<TableFiles>,
     store: Arc<dyn ObjectStore>,
     intact: Arc<Intact>,
+    index: Arc<Budget>,
 }
 
 impl DeltaScan {
@@ -234,7 +242,7 @@ impl DeltaScan {
                 .map_err(|e| datafusion::error::DataFusionError::Plan(format!("table {}: {e}", self.table)))?;
             let last_modified = chrono::DateTime::from_timestamp_millis(file.modified_ms).unwrap_or_default();
             let meta = ObjectMeta { location, last_modified, size: file.bytes, e_tag: None, version: None };
-            Ok(PartitionedFile::new_from_meta(meta))
+            Ok(PartitionedFile::new_from_meta(meta).with_extension(file.index.clone()))
         };
         self.files.files.iter().map(file).collect()
     }
@@ -286,14 +294,21 @@ impl TableProvider for DeltaScan {
         let readers = CachedParquetFileReaderFactory::new(self.store.clone(), footers);
         let readers = Arc::new(IntactReaders { store: self.store.clone(), readers, intact: self.intact.clone() });
         let options = state.config_options().execution.parquet.clone();
-        let source = ParquetSource::new(schema)
+        let source = ParquetSource::new(schema.clone())
             .with_table_parquet_options(datafusion::config::TableParquetOptions {
                 global: options,
                 ..Default::default()
             })
-            .with_parquet_file_reader_factory(readers);
+            .with_parquet_file_reader_factory(readers.clone());
+        let indexed = index::indexed(&self.table, &schema);
+        let source: Arc<dyn FileSource> = if indexed.is_empty() {
+            Arc::new(source)
+        } else {
+            let look = Look { schema, indexed, readers, budget: self.index.clone() };
+            Arc::new(IndexedSource::new(Arc::new(source), look))
+        };
         let groups = FileGroup::new(self.partitioned_files()?).split_files(state.config().target_partitions());
-        let config = FileScanConfigBuilder::new(ObjectStoreUrl::parse(STORE)?, Arc::new(source))
+        let config = FileScanConfigBuilder::new(ObjectStoreUrl::parse(STORE)?, source)
             .with_file_groups(groups)
             .with_statistics(self.table_statistics())
             .with_projection_indices(projection.cloned())?

@@ -62,6 +62,8 @@ pub struct EngineOptions {
     pub why_signals_max: usize,
     /// Parquet footers kept, in bytes.
     pub footer_bytes_max: usize,
+    /// Edges of the graph kept by their ends, in bytes; the files beyond are read anew by every question.
+    pub index_bytes_max: usize,
 }
 
 impl Default for EngineOptions {
@@ -78,6 +80,7 @@ impl Default for EngineOptions {
             overlay_rows_max: 500_000,
             why_signals_max: 200,
             footer_bytes_max: 128 << 20,
+            index_bytes_max: 256 << 20,
         }
     }
 }
@@ -165,7 +168,7 @@ impl Engine {
         let shared = Shared {
             catalog: Arc::new(Catalog::new(&views, model)?),
             overlay: Overlay::new(base, options.overlay_rows_max),
-            delta: Arc::new(DeltaTables::new(url, store)),
+            delta: Arc::new(DeltaTables::new(url, store, options.index_bytes_max)),
             last: Mutex::default(),
             turns: Turns::new(options.queries_max),
             options,
@@ -242,6 +245,10 @@ fn nothing() -> Arc<Manifest> {
 pub(crate) const CATALOG: &str = "flowsync";
 pub(crate) const SCHEMA: &str = "public";
 
+/// Values by which one join looks rows up, and their size in bytes.
+const JOIN_VALUES_MAX: usize = 10_000;
+const JOIN_VALUES_BYTES_MAX: usize = 1 << 20;
+
 fn config() -> SessionConfig {
     let mut config = SessionConfig::new()
         .with_information_schema(true)
@@ -251,6 +258,9 @@ fn config() -> SessionConfig {
     // A lookup by key reads the key column, and of the wide ones only the rows that match.
     options.execution.parquet.pushdown_filters = true;
     options.execution.parquet.reorder_filters = true;
+    // A join says by which values it looks, so that an index finds their rows; beyond, it says less.
+    options.optimizer.hash_join_inlist_pushdown_max_distinct_values = JOIN_VALUES_MAX;
+    options.optimizer.hash_join_inlist_pushdown_max_size = JOIN_VALUES_BYTES_MAX;
     config
 }
 

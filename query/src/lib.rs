@@ -17,6 +17,7 @@ pub mod feed;
 mod fixtures;
 pub mod format;
 mod http;
+mod index;
 mod intact;
 mod manifest;
 mod metrics;

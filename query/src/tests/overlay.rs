@@ -172,7 +172,7 @@ async fn a_file_list_that_was_advanced_equals_one_that_was_replayed() {
     let dir = store.dir.path().canonicalize().unwrap();
     let tables = || {
         let files = Arc::new(object_store::local::LocalFileSystem::new_with_prefix(&dir).unwrap());
-        DeltaTables::new(url::Url::from_directory_path(&dir).unwrap(), files)
+        DeltaTables::new(url::Url::from_directory_path(&dir).unwrap(), files, 0)
     };
     let advanced = tables();
     let listed = |delta| TableVersion { view: 1, delta, rows: 0, files: None };
