@@ -21,7 +21,9 @@ use datafusion::{
     datasource::{
         TableType,
         listing::PartitionedFile,
-        physical_plan::{FileGroup, FileScanConfigBuilder, FileSource, ParquetSource, parquet::CachedParquetFileReaderFactory},
+        physical_plan::{
+            FileGroup, FileScanConfigBuilder, FileSource, ParquetSource, parquet::CachedParquetFileReaderFactory,
+        },
         source::DataSourceExec,
     },
     execution::object_store::ObjectStoreUrl,
@@ -51,7 +53,7 @@ const STEPS_MAX: u64 = 256;
 /// The data directory as the engine sees it: nothing else on this machine has a URL.
 pub(crate) const STORE: &str = "flowsync://data/";
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct DataFile {
     bytes: u64,
     modified_ms: i64,
@@ -60,7 +62,7 @@ struct DataFile {
 }
 
 /// One version of one table.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TableFiles {
     version: u64,
     pub(crate) schema: SchemaRef,
@@ -74,6 +76,15 @@ impl TableFiles {
         };
         self.files.iter().fold(FilesDigest::default(), with)
     }
+
+    /// What is kept of a file is kept once, whichever versions list it.
+    fn share_index(&mut self, kept: &[Arc<TableFiles>]) {
+        for (path, file) in &mut self.files {
+            if let Some(known) = kept.iter().find_map(|t| t.files.get(path)) {
+                file.index = known.index.clone();
+            }
+        }
+    }
 }
 
 /// The versions of one table that are kept. Held while opening, so that many queries at once read the log once.
@@ -85,7 +96,7 @@ pub(crate) struct DeltaTables {
     root: Url,
     store: Arc<dyn ObjectStore>,
     intact: Arc<Intact>,
-    index: Arc<Budget>,
+    pub(crate) index: Arc<Budget>,
     tables: Mutex<HashMap<String, Arc<Versions>>>,
 }
 
@@ -107,7 +118,9 @@ impl DeltaTables {
             Some(files) => files.clone(),
             None => {
                 let nearest = kept.iter().filter(|t| t.version < version).max_by_key(|t| t.version).cloned();
-                let files = Arc::new(self.load(name, version, nearest.as_deref()).await?);
+                let mut files = self.load(name, version, nearest.as_deref()).await?;
+                files.share_index(&kept);
+                let files = Arc::new(files);
                 kept.push(files.clone());
                 // The newest versions are those asked for again.
                 kept.sort_by_key(|t| std::cmp::Reverse(t.version));

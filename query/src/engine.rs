@@ -189,6 +189,12 @@ impl Engine {
         &self.shared.options
     }
 
+    /// Bytes that the index holds.
+    #[cfg(test)]
+    pub(crate) fn index_bytes(&self) -> usize {
+        self.shared.delta.index.used()
+    }
+
     /// The views, by name.
     pub fn views(&self) -> impl Iterator<Item = &'static ViewSpec> + '_ {
         self.shared.catalog.views.values().copied()

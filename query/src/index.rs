@@ -73,7 +73,8 @@ const EXPANSION: u64 = 4;
 /// Positions of a table's indexed columns.
 pub(crate) fn indexed(table: &str, schema: &Schema) -> Vec<usize> {
     let columns = INDEXED.iter().filter(|(name, _)| *name == table).flat_map(|(_, columns)| *columns);
-    let texts = columns.filter_map(|c| schema.column_with_name(c).filter(|(_, f)| f.data_type() == &DataType::Utf8View));
+    let texts =
+        columns.filter_map(|c| schema.column_with_name(c).filter(|(_, f)| f.data_type() == &DataType::Utf8View));
     texts.map(|(at, _)| at).collect()
 }
 
@@ -87,6 +88,11 @@ pub(crate) struct Budget {
 impl Budget {
     pub(crate) fn new(max: usize) -> Arc<Self> {
         Arc::new(Self { max, used: AtomicUsize::new(0) })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
     }
 
     fn left(&self) -> usize {
@@ -119,13 +125,23 @@ impl Drop for Share {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Slot(Arc<OnceCell<Rows>>);
 
+/// What is kept says nothing about the file.
+impl PartialEq for Slot {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Slot {}
+
 /// The rows of one file.
 #[derive(Debug)]
 struct Rows {
     /// In the order of the table's columns, as small as they get.
     columns: Vec<ArrayRef>,
-    /// For each indexed column: hash of a value and number of a row, in order; rows without a value are left out.
-    by: Vec<Vec<(u32, u32)>>,
+    /// For each indexed column: hash of a value (upper half) and number of a row (lower half), in order; rows without a value
+    /// are left out.
+    by: Vec<Vec<u64>>,
     _share: Share,
 }
 
@@ -156,15 +172,21 @@ impl Rows {
         let mut rest = self.by[wanted.by].as_slice();
         let mut rows: Vec<u32> = Vec::new();
         for hash in &wanted.hashes {
-            rest = &rest[rest.partition_point(|(h, _)| h < hash)..];
-            rows.extend(rest.iter().take_while(|(h, _)| h == hash).map(|(_, row)| row));
+            let first = u64::from(*hash) << 32;
+            rest = &rest[rest.partition_point(|pair| *pair < first)..];
+            rows.extend(rest.iter().take_while(|pair| (*pair ^ first) >> 32 == 0).map(|pair| *pair as u32));
         }
         rows.sort_unstable();
         rows.into()
     }
 
     /// These rows with the table's schema; columns that nobody needs are empty.
-    fn batch(&self, rows: &UInt32Array, schema: &SchemaRef, needed: &BTreeSet<usize>) -> Result<RecordBatch, ArrowError> {
+    fn batch(
+        &self,
+        rows: &UInt32Array,
+        schema: &SchemaRef,
+        needed: &BTreeSet<usize>,
+    ) -> Result<RecordBatch, ArrowError> {
         let column = |(at, field): (usize, &Arc<Field>)| {
             if !needed.contains(&at) {
                 return Ok(new_null_array(field.data_type(), rows.len()));
@@ -208,17 +230,24 @@ fn small(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
         DataType::Dictionary(_, values) => values.as_ref(),
         plain => plain,
     };
-    let fits = |small: &ArrayRef| small.get_array_memory_size() < column.get_array_memory_size();
+    let mut column = column.clone();
     // More than 65,536 values do not fit.
-    let small = cast(column, &dictionary(DataType::UInt16, values.clone())).ok().filter(fits);
-    Ok(small.unwrap_or_else(|| column.clone()))
+    if let Ok(mut short) = cast(&column, &dictionary(DataType::UInt16, values.clone())) {
+        short.shrink_to_fit();
+        if short.get_array_memory_size() < column.get_array_memory_size() {
+            column = short;
+        }
+    }
+    Ok(column)
 }
 
-fn by_hash(column: &ArrayRef) -> Result<Vec<(u32, u32)>, ArrowError> {
+fn by_hash(column: &ArrayRef) -> Result<Vec<u64>, ArrowError> {
     let column = cast(column, &dictionary(DataType::UInt32, DataType::Utf8))?;
     let column = column.as_dictionary::<arrow::datatypes::UInt32Type>();
-    let hashes: Vec<u32> = column.values().as_string::<i32>().iter().map(|text| hash(text.unwrap_or_default())).collect();
-    let mut by: Vec<_> = column.keys().iter().zip(0..).filter_map(|(key, row)| Some((hashes[key? as usize], row))).collect();
+    let texts = column.values().as_string::<i32>();
+    let hashes: Vec<_> = texts.iter().map(|text| u64::from(hash(text.unwrap_or_default())) << 32).collect();
+    let keys = column.keys().iter().zip(0u64..);
+    let mut by: Vec<_> = keys.filter_map(|(key, row)| Some(hashes[key? as usize] | row)).collect();
     by.sort_unstable();
     by.shrink_to_fit();
     Ok(by)
@@ -288,7 +317,9 @@ fn hash_in(literal: &Arc<dyn PhysicalExpr>, place: &Place) -> Option<u32> {
     let literal = literal.downcast_ref::<Literal>()?.value();
     match (place, literal) {
         (Place::Itself, value) => text(value),
-        (Place::Field(at), ScalarValue::Struct(fields)) => text(&ScalarValue::try_from_array(fields.columns().get(*at)?, 0).ok()?),
+        (Place::Field(at), ScalarValue::Struct(fields)) => {
+            text(&ScalarValue::try_from_array(fields.columns().get(*at)?, 0).ok()?)
+        }
         (Place::Field(_), _) => None,
     }
 }
@@ -422,25 +453,25 @@ struct Lookup {
     projection: ProjectionExprs,
     /// Columns that filter and projection read.
     needed: BTreeSet<usize>,
-    /// Read from the filter at the first file: a join has filled it in by then, and what comes later only narrows it.
-    wanted: OnceLock<Option<Wanted>>,
+    /// What the filter asked for when it was first known: a join fills it in once, and whatever comes later only narrows it.
+    wanted: OnceLock<Wanted>,
     looked_up: Count,
 }
 
 impl Lookup {
     fn wanted(&self) -> Option<&Wanted> {
-        let wanted = || {
-            let column = |(by, at): (usize, &usize)| {
-                let hashes = values(&self.filter, self.look.schema.field(*at).name())?;
-                Some(Wanted { by, hashes })
-            };
-            let columns = self.look.indexed.iter().enumerate().filter_map(column);
-            let mut wanted = columns.min_by_key(|wanted| wanted.hashes.len())?;
-            wanted.hashes.sort_unstable();
-            wanted.hashes.dedup();
-            Some(wanted)
+        if let Some(known) = self.wanted.get() {
+            return Some(known);
+        }
+        let column = |(by, at): (usize, &usize)| {
+            let hashes = values(&self.filter, self.look.schema.field(*at).name())?;
+            Some(Wanted { by, hashes })
         };
-        self.wanted.get_or_init(wanted).as_ref()
+        let columns = self.look.indexed.iter().enumerate().filter_map(column);
+        let mut wanted = columns.min_by_key(|wanted| wanted.hashes.len())?;
+        wanted.hashes.sort_unstable();
+        wanted.hashes.dedup();
+        Some(self.wanted.get_or_init(|| wanted))
     }
 
     fn rows(&self, rows: &Rows, wanted: &Wanted) -> DfResult<RecordBatch> {

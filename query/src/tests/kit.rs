@@ -28,7 +28,7 @@ use tempfile::TempDir;
 
 use crate::{Engine, EngineOptions, columns};
 
-const fn column(name: &'static str, kind: ColumnKind, nullable: bool) -> ColumnSpec {
+pub(super) const fn column(name: &'static str, kind: ColumnKind, nullable: bool) -> ColumnSpec {
     ColumnSpec { name, kind, nullable, unit: "", doc: "A column of a test." }
 }
 
@@ -192,6 +192,16 @@ fn parquet(spec: &TableSpec, rows: &[Row]) -> Vec<u8> {
     let mut writer = ArrowWriter::try_new(Vec::new(), schema.clone(), None).unwrap();
     writer.write(&RecordBatch::try_new(schema, arrays).unwrap()).unwrap();
     writer.into_inner().unwrap()
+}
+
+/// Damages the data files of a table.
+pub(super) fn damage(dir: &std::path::Path, table: &str) {
+    for file in std::fs::read_dir(dir.join("tables").join(table)).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|e| e == "parquet") {
+            std::fs::write(path, b"no Parquet").unwrap();
+        }
+    }
 }
 
 /// The change that leads from one contents to another.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod http;
+mod index;
 mod kit;
 mod overlay;
 mod sql;
