@@ -3,8 +3,9 @@
 //! Commits come every second and queries must start within milliseconds, so the file list of a version is kept, and the
 //! next version is the kept list with the few commits between applied: reading two small JSON files by name, without
 //! listing the log. Only the first opening (and a change of schema or protocol) replays the log from a checkpoint, which
-//! deltalake-core does. The files are immutable, so DataFusion's cache of Parquet footers stays valid; scans are plain
-//! DataFusion Parquet scans with projection, limit and filter pushdown.
+//! deltalake-core does. The files are immutable, so DataFusion's cache of Parquet footers stays valid, and so does what
+//! [`crate::index`] keeps of them; scans are plain DataFusion Parquet scans with projection, limit and filter pushdown, but for
+//! rows that are looked up there.
 //!
 //! Refused, with the reason: partitioned tables and deletion vectors, which FlowSync does not write.
 
