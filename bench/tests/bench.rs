@@ -43,7 +43,6 @@ fn every_group_runs_and_the_peers_come_to_the_same_rows() {
         "accepted → SQL in the process",
         "accepted → the committed tables",
         "restart after kill -9: caught up",
-        "restart after kill -9, at 3 thousand signals: the tables are as they should be",
         "three hops",
         "rows of all views",
         "FlowSync through all views against Pathway",
@@ -65,6 +64,19 @@ fn the_profile_tells_every_operator_by_who_asks_for_it() {
         let all = table.lines().find_map(|line| line.trim().strip_prefix("all  |")).expect("sums");
         let sums: Vec<f64> = all.split_whitespace().filter_map(|word| word.parse().ok()).collect();
         assert!(matches!(sums[..], [arranged, _, there] if arranged > 1.0 && there > 1.0), "{all}");
+    }
+}
+
+#[test]
+fn a_restart_of_any_size_is_measured() {
+    let out = bench(&["restart", "--signals", "2000"]);
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{said}{}", String::from_utf8_lossy(&out.stderr));
+    for figure in
+        ["caught up after", "the tables are as they should be after", "memory of the process, at most until then"]
+    {
+        let figure = format!("| restart after kill -9, at 2 thousand signals: {figure} |");
+        assert!(said.contains(&figure), "no {figure:?} in\n{said}");
     }
 }
 
