@@ -87,6 +87,9 @@ pub struct Base {
     pub rejects: Vec<RejectFact>,
 }
 
+/// Parts of base rows that wait for a worker, at most.
+const PARTS_WAITING_MAX: usize = 4;
+
 /// Which views' rows a job tells at the epoch that it is brought to; of the others it tells digests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RowsOf {
@@ -158,6 +161,8 @@ pub struct Job {
     commands: Vec<Sender<Command>>,
     reports: Sender<Report>,
     gauge: Arc<Gauge>,
+    /// Parts of base rows that no worker has taken in yet.
+    parts: Arc<Gauge>,
     last: Mutex<Option<Epoch>>,
     in_flight_max: usize,
     workers: Option<WorkerGuards<()>>,
@@ -185,7 +190,8 @@ impl Job {
     ) -> Result<Self, JobError> {
         let count = config.workers.max(1);
         let (reports, reported) = channel();
-        let gauge = Arc::new(Gauge { inside: Mutex::new(Some(0)), changed: Condvar::new() });
+        let gauge = || Arc::new(Gauge { inside: Mutex::new(Some(0)), changed: Condvar::new() });
+        let (gauge, parts) = (gauge(), gauge());
         let mut commands = Vec::new();
         let mut inboxes = Vec::new();
         for _ in 0..count {
@@ -195,22 +201,24 @@ impl Job {
         }
         let inboxes = Mutex::new(inboxes);
         let model = config.model;
+        let taken = Arc::clone(&parts);
         let timely = if count == 1 { timely::Config::thread() } else { timely::Config::process(count) };
         let workers = timely::execute(timely, move |worker| {
             let inbox = inboxes.lock().unwrap_or_else(PoisonError::into_inner)[worker.index()].take();
             if let Some((commands, reports)) = inbox {
                 observe(worker);
-                run_worker(worker, &commands, &reports, &read, &model);
+                run_worker(worker, &commands, &reports, &taken, &read, &model);
             }
         })
         .map_err(JobError::Start)?;
         let collector = {
-            let gauge = Arc::clone(&gauge);
+            let (gauge, parts) = (Arc::clone(&gauge), Arc::clone(&parts));
             std::thread::Builder::new()
                 .name("collector".into())
                 .spawn(move || {
                     Collector::new(count, deltas).run(&reported, &gauge);
                     gauge.set(|_| None);
+                    parts.set(|_| None);
                 })
                 .map_err(|e| JobError::Start(e.to_string()))?
         };
@@ -218,6 +226,7 @@ impl Job {
             commands,
             reports,
             gauge,
+            parts,
             last: Mutex::new(None),
             in_flight_max: config.epochs_in_flight_max.max(1),
             workers: Some(workers),
@@ -317,7 +326,7 @@ pub struct Restoring<'a> {
 }
 
 impl Restoring<'_> {
-    /// Takes in a part of the base rows, so that loading goes on beside the dataflow.
+    /// Takes in a part of the base rows, so that loading goes on beside the dataflow. Waits while too many wait (I9).
     ///
     /// # Errors
     /// Where the job has stopped.
@@ -329,6 +338,9 @@ impl Restoring<'_> {
         }
         for (command, ids) in commands.iter().zip(seen) {
             command.send(Command::Seen(ids)).map_err(|_| JobError::Stopped)?;
+        }
+        if !self.job.parts.enter(PARTS_WAITING_MAX * commands.len()) {
+            return Err(JobError::Stopped);
         }
         // Rows find their way by key: any worker can take them in, so all do in turn.
         let whose = &commands[self.turn % commands.len()];
@@ -352,7 +364,14 @@ fn shard(signal: SignalId, shards: usize) -> usize {
 }
 
 /// One worker: commands in, reports out.
-fn run_worker(worker: &mut Worker, commands: &Receiver<Command>, reports: &Sender<Report>, read: &Read, model: &Model) {
+fn run_worker(
+    worker: &mut Worker,
+    commands: &Receiver<Command>,
+    reports: &Sender<Report>,
+    parts: &Gauge,
+    read: &Read,
+    model: &Model,
+) {
     let outbox = Rc::new(RefCell::new(Outbox::default()));
     let probe = Handle::new();
     let inputs = worker.dataflow::<u64, _, _>(|scope| {
@@ -370,7 +389,13 @@ fn run_worker(worker: &mut Worker, commands: &Receiver<Command>, reports: &Sende
         let busy = probe.less_than(&feed.time) || feed.inputs.is_none();
         let command = if busy { commands.try_recv() } else { commands.recv().map_err(|_| TryRecvError::Disconnected) };
         match command {
-            Ok(command) => feed.take(command, read),
+            Ok(command) => {
+                let part = matches!(command, Command::Part(..));
+                feed.take(command, read);
+                if part {
+                    parts.set(|inside| inside.map(|n| n.saturating_sub(1)));
+                }
+            }
             // No more commands: closing the inputs lets the frontier run out.
             Err(TryRecvError::Disconnected) => feed.inputs = None,
             Err(TryRecvError::Empty) => {}
