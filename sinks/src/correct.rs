@@ -3,8 +3,9 @@
 //! `differing` finds the views whose files do not hold what a digest of their recomputed rows says: as a rule none, so that
 //! nobody has to keep those rows. `reconcile` and `rebuild` compare, bucket by bucket and as multisets, what the files hold with
 //! the rows that they should, and rewrite only buckets that differ. `reconcile` does it for views at the committed epoch: the
-//! correction should be empty, and one that is not is logged and counted. `rebuild` does it for all tables at the epoch of the recomputation, and makes no judgement:
-//! the program changed, so rows may. A damaged or missing file counts as empty, and is written anew.
+//! correction should be empty, and one that is not is logged and counted. `rebuild` does it for all tables at the epoch of the
+//! recomputation, and makes no judgement: the program changed, so rows may. A damaged or missing file counts as empty, and is
+//! written anew.
 //!
 //! Views whose version or columns changed are replaced: their files go, their columns are set, their rows are written,
 //! all in one Delta version, so that the epochs before stay readable.
