@@ -159,6 +159,15 @@ impl Gauge {
     }
 }
 
+/// Lets nobody wait for a worker that has ended, also by a panic.
+struct Gates<'a>(&'a [Arc<Gauge>; 2]);
+
+impl Drop for Gates<'_> {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|gauge| gauge.set(|_| None));
+    }
+}
+
 /// A running dataflow.
 pub struct Job {
     commands: Vec<Sender<Command>>,
@@ -204,13 +213,14 @@ impl Job {
         }
         let inboxes = Mutex::new(inboxes);
         let model = config.model;
-        let taken = Arc::clone(&parts);
+        let gates = [Arc::clone(&gauge), Arc::clone(&parts)];
         let timely = if count == 1 { timely::Config::thread() } else { timely::Config::process(count) };
         let workers = timely::execute(timely, move |worker| {
             let inbox = inboxes.lock().unwrap_or_else(PoisonError::into_inner)[worker.index()].take();
             if let Some((commands, reports)) = inbox {
+                let gates = Gates(&gates);
                 observe(worker);
-                run_worker(worker, &commands, &reports, &taken, &read, &model);
+                run_worker(worker, &commands, &reports, &gates.0[1], &read, &model);
             }
         })
         .map_err(JobError::Start)?;
@@ -521,4 +531,44 @@ fn summing(epoch: u64, rows_of: &RowsOf) -> Option<Summing> {
     let RowsOf::These(these) = rows_of else { return None };
     let digested = views::ALL.iter().map(|view| view.spec.table.name).filter(|name| !these.contains(name));
     Some(Summing { epoch, digests: digested.map(|name| (name, RowsDigest::default())).collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::mpsc::sync_channel;
+
+    use flowsync_schemas::{Channel, Micros};
+
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_a_worker_that_died() {
+        let (done, ended) = channel();
+        std::thread::spawn(move || {
+            let (deltas_in, _deltas) = sync_channel(64);
+            let config = Config { workers: 1, model: Model::shipped(), epochs_in_flight_max: 2 };
+            let job = Job::start(config, Arc::new(|_| panic!("a test said so")), deltas_in).unwrap();
+            let signal = Signal {
+                id: SignalId(1),
+                source: "test".into(),
+                delivery: "1".into(),
+                occurred_at: None,
+                received_at: Micros(0),
+                channel: Channel::Import,
+                verified_by: "test".into(),
+                headers: vec![],
+                body: vec![],
+            };
+            let mut pushed =
+                (1..9).map(|at| job.push(Epoch(at), vec![at], vec![(LogPosition::default(), signal.clone())]));
+            let push = pushed.find_map(Result::err);
+            let add = job
+                .restore(Epoch(99), vec![99], &RowsOf::All)
+                .and_then(|mut restoring| (0..99).try_for_each(|_| restoring.add(Base::default())));
+            done.send([push.is_some_and(|e| e.is_fatal()), add.is_err_and(|e| e.is_fatal()), job.finish().is_err()])
+        });
+        assert_eq!(ended.recv_timeout(Duration::from_secs(120)), Ok([true; 3]));
+    }
 }
