@@ -147,6 +147,8 @@ impl Sink {
             store: table.store(),
             epoch,
             limits: self.options.limits(),
+            warm: self.warm.clone(),
+            threads: self.threads.clone(),
             mode,
             source,
             old: share.bucket.and_then(|place| table.buckets.get(&place)).cloned(),

@@ -5,10 +5,10 @@
 //!
 //! Must not know: buckets, epochs, Delta transactions.
 
-use std::{cmp::Ordering, sync::Arc};
+use std::{cmp::Ordering, collections::HashSet, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray},
+    array::{Array, ArrayRef, AsArray, StringArray},
     compute::{self, concat_batches},
     datatypes::{Date32Type, Int64Type, TimestampMicrosecondType},
     record_batch::RecordBatch,
@@ -19,7 +19,8 @@ use flowsync_schemas::{ColumnKind, Day, Micros};
 use parquet::{
     arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder},
     basic::{Compression, ZstdLevel},
-    file::properties::WriterProperties,
+    file::properties::{EnabledStatistics, WriterProperties},
+    schema::types::ColumnPath,
 };
 use serde_json::{Map, Value as Json, json};
 
@@ -31,15 +32,37 @@ const ROW_GROUP_ROWS: usize = 131_072;
 /// Longest text that statistics hold; a longer smallest or largest value is left out.
 const STATISTIC_TEXT_BYTES_MAX: usize = 128;
 
-/// The columns as a Parquet file.
-pub(crate) fn encode(shape: &Shape, batch: &RecordBatch) -> Result<Vec<u8>, SinkError> {
-    let properties = WriterProperties::builder()
+/// Values of a text column that are looked at to see whether texts repeat in it.
+const SAMPLE: usize = 1_000;
+
+/// How a file is written. What a commit takes is mostly this, so nothing is computed that readers have no use for: bounds of
+/// texts that are no key, and dictionaries of texts that do not repeat (the file is smaller without them, too).
+fn properties(shape: &Shape, batch: &RecordBatch) -> WriterProperties {
+    let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .set_created_by(concat!("flowsync ", env!("CARGO_PKG_VERSION")).to_owned())
-        .build();
+        .set_created_by(concat!("flowsync ", env!("CARGO_PKG_VERSION")).to_owned());
+    for (at, column) in shape.columns.iter().enumerate().filter(|(_, column)| column.kind == ColumnKind::Text) {
+        let path = ColumnPath::from(column.name);
+        if !shape.key.contains(&at) {
+            properties = properties.set_column_statistics_enabled(path.clone(), EnabledStatistics::None);
+        }
+        properties = properties.set_column_dictionary_enabled(path, repeats(batch.column(at).as_string()));
+    }
+    properties.build()
+}
+
+/// Whether a text occurs twice, on the average of a sample from the whole column.
+fn repeats(texts: &StringArray) -> bool {
+    let step = texts.len().div_ceil(SAMPLE).max(1);
+    let sample = (0..texts.len()).step_by(step).map(|at| texts.is_valid(at).then(|| texts.value(at)));
+    2 * sample.clone().collect::<HashSet<_>>().len() <= sample.count()
+}
+
+/// The columns as a Parquet file.
+pub(crate) fn encode(shape: &Shape, batch: &RecordBatch) -> Result<Vec<u8>, SinkError> {
     let write = || {
-        let mut writer = ArrowWriter::try_new(Vec::new(), shape.schema.clone(), Some(properties))?;
+        let mut writer = ArrowWriter::try_new(Vec::new(), shape.schema.clone(), Some(properties(shape, batch)))?;
         writer.write(batch)?;
         writer.into_inner()
     };
@@ -151,6 +174,27 @@ mod tests {
         assert!(!rises(&comparable(&concat_batches(&shape.schema, [&batch, &batch]).unwrap(), &shape.key).unwrap()));
         for cut in [0, 4, bytes.len() / 2, bytes.len() - 1] {
             assert!(decode(&shape, bytes[..cut].to_vec().into()).unwrap_err().contains("Parquet"));
+        }
+    }
+
+    #[test]
+    fn texts_that_repeat_have_a_dictionary_and_keys_alone_have_bounds() {
+        let shape = Shape::new(&specs::EVENTS).unwrap();
+        let rows: Vec<_> = (0..5_000).map(|i| specs::event(&format!("k{i:05}"), i, i)).collect();
+        let batch = shape.to_batch(&rows.iter().collect::<Vec<_>>()).unwrap();
+        let bytes = encode(&shape, &batch).unwrap();
+        let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes)).unwrap();
+        let group = builder.metadata().row_group(0);
+        let id = group.column(0);
+        assert_eq!((id.dictionary_page_offset(), id.statistics().is_some()), (None, true));
+        let texts = |values: Vec<Option<&str>>| StringArray::from(values);
+        assert!(repeats(&texts(vec![Some("a"), Some("b"), Some("a"), Some("a")])));
+        assert!(repeats(&texts(vec![None; 10])) && repeats(&texts(Vec::new())));
+        assert!(!repeats(&texts(vec![Some("a"), Some("b"), Some("c"), None])));
+        let others =
+            shape.columns.iter().enumerate().filter(|(at, c)| !shape.key.contains(at) && c.kind == ColumnKind::Text);
+        for (at, column) in others {
+            assert!(group.column(at).statistics().is_none(), "{}", column.name);
         }
     }
 

@@ -12,6 +12,7 @@ use deltalake_core::kernel::Add;
 use flowsync_schemas::{Epoch, EpochDelta, Row, checksum_in};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, path::Path};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     SinkError,
@@ -20,6 +21,7 @@ use crate::{
     file::{decode, encode, statistics},
     merge::{BucketLimits, apply, compare, cut, in_order},
     table::now_millis,
+    warm::Warm,
 };
 
 /// What a job does with the rows that it is given.
@@ -102,6 +104,9 @@ pub(crate) struct Job {
     pub store: Arc<dyn ObjectStore>,
     pub epoch: Epoch,
     pub limits: BucketLimits,
+    pub warm: Arc<Warm>,
+    /// Who merges or compresses holds a part of this.
+    pub threads: Arc<Semaphore>,
     pub mode: Mode,
     pub source: Source,
     pub share: Share,
@@ -174,9 +179,10 @@ pub(crate) async fn read(
 impl Job {
     /// Runs the job; at most `parallelism` files are written at the same time.
     pub async fn run(self, parallelism: usize) -> Result<Outcome, SinkError> {
+        let turn = self.turn().await?;
         let (old, unreadable) = match &self.old {
             None => (RecordBatch::new_empty(self.shape.schema.clone()), false),
-            Some(bucket) => match read(self.shape.clone(), self.store.clone(), bucket.clone()).await {
+            Some(bucket) => match self.rows(bucket).await {
                 Ok(batch) => (batch, false),
                 // What the bucket should hold is known: it is written anew.
                 Err(error @ SinkError::File { .. }) if self.mode == Mode::Compare => {
@@ -189,6 +195,7 @@ impl Job {
         let job = Arc::new(self);
         let merging = job.clone();
         let merged = on_thread(move || merging.merge(&old)).await?;
+        drop(turn);
         let mut outcome = Outcome {
             table: job.table,
             gone: None,
@@ -206,6 +213,19 @@ impl Job {
         let written = side_by_side(parallelism, written).await;
         outcome.come = written.into_iter().collect::<Result<_, _>>()?;
         Ok(outcome)
+    }
+
+    /// Waits for a turn on the processor, which ends when what is returned is dropped.
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, SinkError> {
+        self.threads.clone().acquire_owned().await.map_err(|e| SinkError::Worker(e.to_string()))
+    }
+
+    /// The rows of the bucket. What is compared with what it should hold is read.
+    async fn rows(&self, bucket: &Bucket) -> Result<RecordBatch, SinkError> {
+        match self.warm.take(&bucket.file).filter(|_| self.mode == Mode::Apply) {
+            Some(rows) => Ok(rows),
+            None => read(self.shape.clone(), self.store.clone(), bucket.clone()).await,
+        }
     }
 
     fn merge(&self, old: &RecordBatch) -> Result<Merged, SinkError> {
@@ -235,8 +255,10 @@ impl Job {
 
     async fn write(self: Arc<Self>, first: Place, rows: RecordBatch) -> Result<(Place, Add, Bucket), SinkError> {
         let count = rows.num_rows() as u64;
-        let shape = self.shape.clone();
-        let (bytes, stats) = on_thread(move || Ok((encode(&shape, &rows)?, statistics(&shape, &rows)))).await?;
+        let turn = self.turn().await?;
+        let (shape, written) = (self.shape.clone(), rows.clone());
+        let (bytes, stats) = on_thread(move || Ok((encode(&shape, &written)?, statistics(&shape, &written)))).await?;
+        drop(turn);
         let file = file_name(first, self.epoch, &bytes);
         debug_assert_eq!(place_in(&file), Some(first));
         let size = bytes.len();
@@ -246,6 +268,7 @@ impl Job {
             .put_opts(&Path::from(file.as_str()), bytes.into(), create)
             .await
             .map_err(SinkError::storage(what))?;
+        self.warm.keep(&file, rows);
         let add = Add {
             path: file.clone(),
             partition_values: HashMap::new(),

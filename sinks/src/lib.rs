@@ -23,6 +23,7 @@ mod merge;
 mod open;
 mod store;
 mod table;
+mod warm;
 
 pub use correct::{Correction, TableCorrection};
 pub use error::SinkError;

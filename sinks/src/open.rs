@@ -30,6 +30,7 @@ use futures::{
     stream::{self, BoxStream},
 };
 use object_store::{ObjectStore, path::Path, prefix::PrefixStore};
+use tokio::sync::Semaphore;
 use url::Url;
 
 use crate::{
@@ -41,6 +42,7 @@ use crate::{
     merge::BucketLimits,
     store::{DurableFiles, DurableStore},
     table::Table,
+    warm::Warm,
 };
 
 /// The files of a table: the columns to read them with, where they are, and which.
@@ -61,12 +63,17 @@ pub struct Catalogue {
 /// Limits and intervals of a sink. The defaults suit one machine.
 #[derive(Clone, Copy, Debug)]
 pub struct SinkOptions {
-    /// Tables and files worked on at the same time.
+    /// Tables and files worked on at the same time: most of them wait for the disk.
     pub parallelism: usize,
+    /// Files that are merged and compressed at the same time: as many as there are cores. With more, each has its share of the
+    /// processor, however low its priority, and the dataflow waits.
+    pub threads: usize,
     /// Rows of a file at which it is cut in two.
     pub bucket_rows_max: usize,
     /// Bytes of a file's rows in memory at which it is cut in two.
     pub bucket_bytes_max: usize,
+    /// Bytes of rows in memory, of files that were written last and are likely to be written again.
+    pub warm_bytes_max: usize,
     /// Epochs that stay readable, at most.
     pub manifests_max: usize,
     /// Epochs that stay readable however old they are.
@@ -86,8 +93,10 @@ impl Default for SinkOptions {
     fn default() -> Self {
         Self {
             parallelism: 8,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
             bucket_rows_max: 16_384,
             bucket_bytes_max: 16 << 20,
+            warm_bytes_max: 256 << 20,
             manifests_max: 250,
             manifests_min: 2,
             manifest_age_max: Duration::from_secs(7 * 86_400),
@@ -119,6 +128,8 @@ pub struct Sink {
     pub(crate) manifests: Manifests,
     pub(crate) program: String,
     pub(crate) options: SinkOptions,
+    pub(crate) warm: Arc<Warm>,
+    pub(crate) threads: Arc<Semaphore>,
     /// Why the tables cannot be continued at all.
     pub(crate) rebuild: Option<String>,
     /// Whether an attempt ended part-way: memory and files are then brought together before anything else.
@@ -173,8 +184,19 @@ impl Sink {
         let files: Arc<dyn ObjectStore> = store.clone();
         let manifests = Manifests::new(Arc::new(PrefixStore::new(files, prefix)));
         let root = root.canonicalize().unwrap_or(root.to_owned());
-        let mut sink =
-            Self { tables, manifests, program, options, rebuild: None, unsettled: true, store, root, _lock: lock };
+        let mut sink = Self {
+            tables,
+            manifests,
+            program,
+            options,
+            warm: Arc::new(Warm::new(options.warm_bytes_max)),
+            threads: Arc::new(Semaphore::new(options.threads.max(1))),
+            rebuild: None,
+            unsettled: true,
+            store,
+            root,
+            _lock: lock,
+        };
         sink.settle().await?;
         Ok(sink)
     }

@@ -7,6 +7,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
         mpsc::Receiver,
     },
+    time::{Duration, Instant},
 };
 
 use anyhow::{Result, anyhow};
@@ -25,6 +26,9 @@ use crate::{
 const EPOCH_RECORDS_MAX: usize = 20_000;
 /// Bytes of one epoch, at most (a single larger signal is an epoch of its own).
 const EPOCH_BYTES_MAX: usize = 32 << 20;
+/// From the beginning of one epoch to that of the next, at least: the dataflow's hundreds of operators are scheduled for every
+/// epoch, however small, and would take the time from each other, from commits and from questions.
+const EPOCH_EVERY: Duration = Duration::from_millis(50);
 
 /// Where the pipeline begins.
 pub struct Start {
@@ -135,6 +139,11 @@ impl Epochs {
         Ok((out, reached))
     }
 
+    /// Whether the bounds of the next epoch are known.
+    fn is_known(&self) -> bool {
+        !self.marks.is_empty()
+    }
+
     /// Waits a moment for signals behind the last epoch.
     fn wait(&self) {
         self.log.wait(&self.at, LOOK);
@@ -156,11 +165,19 @@ impl Reader {
             // The committer has failed, and said so.
             return Ok(());
         }
+        let mut next_from = Instant::now();
         loop {
             // Asked to stop, it first reads what was acknowledged.
             let stopping = self.stop.load(Ordering::Acquire);
+            if !stopping && !self.epochs.is_known() {
+                std::thread::sleep(next_from.saturating_duration_since(Instant::now()));
+            }
+            let begun = Instant::now();
             match self.epochs.next()? {
-                Some((mark, signals)) => self.job.push(mark.epoch, mark.positions, signals)?,
+                Some((mark, signals)) => {
+                    self.job.push(mark.epoch, mark.positions, signals)?;
+                    next_from = begun + EPOCH_EVERY;
+                }
                 None if stopping => break,
                 None => self.epochs.wait(),
             }

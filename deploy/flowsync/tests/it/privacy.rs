@@ -4,7 +4,10 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -222,7 +225,7 @@ pub fn until_let_go(server: &Server, deliveries: u64) {
     };
     while withdrawn() < deliveries {
         assert!(started.elapsed().as_secs() < 60, "nothing is let go");
-        std::thread::sleep(std::time::Duration::from_millis(200));
+        std::thread::sleep(Duration::from_millis(200));
     }
 }
 
@@ -288,4 +291,57 @@ fn an_erasure_that_was_interrupted_is_finished_before_anything_else() {
     assert_eq!((found(&dir), totals(&dir)), (Vec::new(), before));
     let exported = succeed(flowsync().args(["privacy", "export", "grace@example.org", "--dir"]).arg(&dir));
     assert!(exported.contains("Grace H"), "who was asked for meanwhile is still there");
+}
+
+/// When an erasure is killed: once it has said this, and so much later.
+const KILLS: [(&str, u64); 6] = [
+    ("known as", 0),
+    ("known as", 20),
+    ("are redacted", 0),
+    ("are redacted", 300),
+    ("computed anew", 0),
+    ("for the person", 0),
+];
+
+/// Deliveries that are there, and such as only their facts are left of.
+#[test]
+fn an_erasure_that_is_killed_is_finished_by_the_next_call() {
+    let folder = TempDir::new().expect("a folder");
+    let whole = folder.path().join("whole");
+    filled(&whole);
+    let config = folder.path().join("flowsync.toml");
+    fs::write(&config, "[retention_days]\ngithub = 0\n").expect("written");
+    let server = Server::start(&whole, &config);
+    until_let_go(&server, 2);
+    server.stop();
+    let before = totals(&whole);
+
+    for (case, (said_so, later)) in KILLS.into_iter().enumerate() {
+        let dir = folder.path().join(format!("case-{case}"));
+        copy(&whole, &dir);
+        let erase = || {
+            let mut command = flowsync();
+            command.args(["privacy", "erase", "Ada Lovelace", "--yes", "--dir"]).arg(&dir);
+            command
+        };
+        let mut killed = erase().stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the binary starts");
+        let mut lines = BufReader::new(killed.stdout.take().expect("its standard output")).lines();
+        let line = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains(said_so)));
+        assert!(line.is_some(), "it never said {said_so:?}");
+        std::thread::sleep(Duration::from_millis(later));
+        killed.kill().expect("killed");
+        killed.wait().expect("ended");
+
+        let next = erase().output().expect("the binary starts");
+        let told = said(&next);
+        let done = next.status.success() || told.contains("say again") || told.contains("nobody here is known");
+        assert!(done, "killed {later} ms after {said_so:?}: {told}");
+        let begun = told.contains("finishing the erasure that was interrupted");
+        assert!(begun || later > 0 || !["are redacted", "computed anew"].contains(&said_so), "not interrupted: {told}");
+        assert_eq!((found(&dir), totals(&dir)), (Vec::new(), before.clone()), "killed {later} ms after {said_so:?}");
+        let receipts = files(&dir.join("privacy"));
+        assert!(receipts.iter().all(|path| path.file_name().is_some_and(|name| name != "erasing")), "{receipts:?}");
+        assert!(!receipts.is_empty(), "an erasure ends with a receipt");
+        fs::remove_dir_all(&dir).expect("removed");
+    }
 }
