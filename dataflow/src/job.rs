@@ -537,11 +537,28 @@ fn summing(epoch: u64, rows_of: &RowsOf) -> Option<Summing> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::sync::mpsc::sync_channel;
+    use std::sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc::sync_channel,
+    };
 
     use flowsync_schemas::{Channel, Micros};
 
     use super::*;
+
+    fn signal() -> Signal {
+        Signal {
+            id: SignalId(1),
+            source: "test".into(),
+            delivery: "1".into(),
+            occurred_at: None,
+            received_at: Micros(0),
+            channel: Channel::Import,
+            verified_by: "test".into(),
+            headers: vec![],
+            body: vec![],
+        }
+    }
 
     #[test]
     fn nobody_waits_for_a_worker_that_died() {
@@ -550,19 +567,7 @@ mod tests {
             let (deltas_in, _deltas) = sync_channel(64);
             let config = Config { workers: 1, model: Model::shipped(), epochs_in_flight_max: 2 };
             let job = Job::start(config, Arc::new(|_| panic!("a test said so")), deltas_in).unwrap();
-            let signal = Signal {
-                id: SignalId(1),
-                source: "test".into(),
-                delivery: "1".into(),
-                occurred_at: None,
-                received_at: Micros(0),
-                channel: Channel::Import,
-                verified_by: "test".into(),
-                headers: vec![],
-                body: vec![],
-            };
-            let mut pushed =
-                (1..9).map(|at| job.push(Epoch(at), vec![at], vec![(LogPosition::default(), signal.clone())]));
+            let mut pushed = (1..9).map(|at| job.push(Epoch(at), vec![at], vec![(LogPosition::default(), signal())]));
             let push = pushed.find_map(Result::err);
             let add = job
                 .restore(Epoch(99), vec![99], &RowsOf::All)
@@ -570,5 +575,41 @@ mod tests {
             done.send([push.is_some_and(|e| e.is_fatal()), add.is_err_and(|e| e.is_fatal()), job.finish().is_err()])
         });
         assert_eq!(ended.recv_timeout(Duration::from_secs(120)), Ok([true; 3]));
+    }
+
+    #[test]
+    fn base_rows_wait_for_a_busy_worker_with_a_limit() {
+        let (go, gate) = channel::<()>();
+        let gate = Mutex::new(gate);
+        let read: Read = Arc::new(move |_| {
+            gate.lock().unwrap().recv().unwrap();
+            Default::default()
+        });
+        let (deltas_in, _deltas) = sync_channel(64);
+        let config = Config { workers: 1, model: Model::shipped(), epochs_in_flight_max: 2 };
+        let job = Job::start(config, read, deltas_in).unwrap();
+        job.push(Epoch(1), vec![1], vec![(LogPosition::default(), signal())]).unwrap();
+        let mut restoring = job.restore(Epoch(2), vec![2], &RowsOf::All).unwrap();
+        let added = AtomicUsize::new(0);
+        let waiting = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                // As many come in as may wait. Whether more would takes a moment to see.
+                while added.load(Ordering::SeqCst) < PARTS_WAITING_MAX {
+                    std::thread::yield_now();
+                }
+                std::thread::sleep(Duration::from_millis(200));
+                let waiting = added.load(Ordering::SeqCst);
+                go.send(()).unwrap();
+                waiting
+            });
+            for _ in 0..3 * PARTS_WAITING_MAX {
+                restoring.add(Base::default()).unwrap();
+                added.fetch_add(1, Ordering::SeqCst);
+            }
+            waiting.join().unwrap()
+        });
+        restoring.done().unwrap();
+        assert_eq!((waiting, added.into_inner()), (PARTS_WAITING_MAX, 3 * PARTS_WAITING_MAX));
+        job.finish().unwrap();
     }
 }
