@@ -12,7 +12,7 @@ use flowsync_schemas::Signal;
 
 use crate::{
     history::{self, History},
-    incremental::Running,
+    incremental::{Pushed, Running},
 };
 
 /// The counts that are kept, by profile.
@@ -43,11 +43,15 @@ fn parse(signals: Vec<Signal>) -> Result<()> {
     Ok(())
 }
 
-/// Through all views with one worker, in epochs of so many signals.
+/// Through all views with one worker, in epochs of so many signals, one after the other: how many were inside at once, and
+/// shared what an epoch costs, would depend on the machine.
 fn flow(signals: Vec<Signal>, epoch: usize) -> Result<()> {
     let read: Read = history::reader();
     let mut running = Running::start(1, read, &[])?;
-    let pushed = running.push(signals, epoch)?;
+    let (mut pushed, mut left) = (Pushed::default(), signals.into_iter().peekable());
+    while left.peek().is_some() {
+        pushed.add(running.push(left.by_ref().take(epoch).collect(), epoch)?);
+    }
     ensure!(pushed.changed_rows > pushed.signals, "only {} rows changed", pushed.changed_rows);
     running.finish()
 }

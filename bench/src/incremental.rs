@@ -122,7 +122,7 @@ pub struct Pushed {
 }
 
 impl Pushed {
-    fn add(&mut self, other: Pushed) {
+    pub fn add(&mut self, other: Pushed) {
         self.signals += other.signals;
         self.changed_rows += other.changed_rows;
         self.took += other.took;

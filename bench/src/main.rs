@@ -68,11 +68,11 @@ enum Command {
     },
     /// A restart after `kill -9` over a history of this length: time and memory.
     Restart {
-        /// Signals; ten million take some 30 GB of memory and 40 GB of disk.
+        /// Signals; see README.md of the benchmark for the memory that they take.
         #[arg(long, value_name = "N", default_value_t = 10_000_000)]
         signals: u64,
     },
-    /// Fills a data directory and waits to be killed, for `restart`.
+    /// Fills a data directory with the signals on standard input, and waits to be killed; for `restart`.
     #[command(hide = true)]
     Fill {
         /// The directory.

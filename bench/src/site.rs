@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use flowsync::pipeline::Pipeline;
 use flowsync_ingest::{DataDir, simulate::Simulated};
-use flowsync_schemas::model::Model;
+use flowsync_schemas::{Signal, model::Model};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -49,7 +49,8 @@ impl Site {
     /// Fills a new data directory with a history, through log, dataflow and tables. `beyond` signals of it are left over.
     pub fn fill(signals: u64, beyond: u64) -> Result<(Self, Imported)> {
         let mut site = Self::empty(signals + beyond)?;
-        let (pipeline, imported) = fill_dir(&site.dir(), &mut site.history, signals)?;
+        let (dir, history) = (site.dir(), &mut site.history);
+        let (pipeline, imported) = fill_dir(&dir, signals, |count| Ok(history.batch(count)))?;
         pipeline.stop()?;
         Ok((site, imported))
     }
@@ -98,8 +99,12 @@ impl Site {
     }
 }
 
-/// Fills a data directory with so many signals of a history, until they are in its tables.
-pub fn fill_dir(dir: &Path, history: &mut History, signals: u64) -> Result<(Pipeline, Imported)> {
+/// Fills a data directory with so many signals, until they are in its tables. `next` gives so many of them at most.
+pub fn fill_dir(
+    dir: &Path,
+    signals: u64,
+    mut next: impl FnMut(usize) -> Result<Vec<Signal>>,
+) -> Result<(Pipeline, Imported)> {
     let dir = DataDir::open_writer(dir, "flowsync-bench")?;
     let pipeline = Pipeline::start(dir, &Model::shipped(), None)?;
     let mut done = 0;
@@ -107,7 +112,7 @@ pub fn fill_dir(dir: &Path, history: &mut History, signals: u64) -> Result<(Pipe
     let started = Instant::now();
     while done < signals {
         let clock = Instant::now();
-        let chunk = history.batch(CHUNK.min((signals - done) as usize));
+        let chunk = next(CHUNK.min((signals - done) as usize))?;
         making += clock.elapsed();
         if chunk.is_empty() {
             bail!("the simulated history ends after {done} signals");
