@@ -48,8 +48,8 @@ use crate::{
 
 /// Epochs inside the dataflow, at most.
 const EPOCHS_IN_FLIGHT_MAX: usize = 4;
-/// Closed epochs that wait for the publisher, at most.
-const EPOCHS_WAITING_MAX: usize = 64;
+/// Closed epochs that wait for the publisher, at most: while signals are imported one holds hundreds of thousands of rows.
+const EPOCHS_WAITING_MAX: usize = 1;
 /// Changed rows of closed epochs that wait for the committer, at most.
 const ROWS_WAITING_MAX: usize = 500_000;
 /// Parts of the committed rows that wait for the dataflow at a restart, at most.
