@@ -261,7 +261,7 @@ impl Sink {
             let Some(table) = self.tables.get_mut(outcome.table) else { continue };
             if let Some((place, bucket)) = &outcome.gone {
                 table.buckets.remove(place);
-                table.dead.push_back(Dead { version: table.version, file: bucket.file.clone() });
+                table.dead.push_back(Dead { version: table.version, file: bucket.file.clone(), bytes: bucket.bytes });
             }
         }
         for outcome in outcomes {

@@ -14,7 +14,7 @@ use std::{
 };
 
 use deltalake_core::{DeltaTable, checkpoints, kernel::Action, logstore::get_actions};
-use flowsync_schemas::Micros;
+use flowsync_schemas::{Manifest, Micros};
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::{ObjectMeta, path::Path};
 
@@ -49,8 +49,16 @@ impl Sink {
         if self.unsettled {
             self.settle().await?;
         }
-        let mut done =
-            Maintenance { retired: self.manifests.retire(now, self.options.retention()).await?, ..Default::default() };
+        let bytes_max = self.tables.values().map(Table::bytes).sum::<u64>().max(self.options.earlier_bytes_min);
+        let too_much = |oldest: &Manifest| {
+            let earlier = self.tables.values().map(|table| {
+                let since = oldest.tables.get(table.spec.name).map_or(0, |listed| listed.delta);
+                table.bytes_gone_after(since)
+            });
+            earlier.sum::<u64>() > bytes_max
+        };
+        let retired = self.manifests.retire(now, self.options.retention(), too_much).await?;
+        let mut done = Maintenance { retired, ..Default::default() };
         let horizon = self.manifests.horizon().cloned();
         let cutoff_millis = now.0 / 1000 - i64::try_from(self.options.grace.as_millis()).unwrap_or(i64::MAX / 1000);
         let mut swept = 0;
@@ -86,7 +94,7 @@ impl Sink {
     pub async fn purge(&mut self) -> Result<(), SinkError> {
         self.settle().await?;
         let newest_alone = Retention { count_max: 1, count_min: 1, age_max: Duration::MAX, grace: Duration::MAX };
-        while self.manifests.retire(now(), newest_alone).await? > 0 {}
+        while self.manifests.retire(now(), newest_alone, |_| false).await? > 0 {}
         for table in self.tables.values_mut() {
             table.sweep(table.version, i64::MAX).await?;
             table.checkpoint(Some(table.version), i64::MAX).await?;
@@ -96,6 +104,16 @@ impl Sink {
 }
 
 impl Table {
+    /// Bytes of its files.
+    fn bytes(&self) -> u64 {
+        self.buckets.values().map(|bucket| bucket.bytes).sum()
+    }
+
+    /// Bytes of files that are still there because version `since` lists them, or a later one that is no longer the newest.
+    fn bytes_gone_after(&self, since: u64) -> u64 {
+        self.dead.iter().rev().take_while(|dead| dead.version > since).map(|dead| dead.bytes).sum()
+    }
+
     /// Removes files that left the table at or before version `before`.
     async fn vacuum(&mut self, before: u64) -> Result<usize, SinkError> {
         if !self.swept {
@@ -144,7 +162,10 @@ impl Table {
             })?;
             for action in get_actions(version, &entry).map_err(SinkError::delta(self.spec.name))? {
                 match action {
-                    Action::Remove(remove) => dead.push(Dead { version, file: remove.path }),
+                    Action::Remove(remove) => {
+                        let bytes = remove.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
+                        dead.push(Dead { version, file: remove.path, bytes });
+                    }
                     // Brought back after a crash.
                     Action::Add(add) => dead.retain(|d| d.file != add.path),
                     _ => {}

@@ -114,8 +114,14 @@ impl Manifests {
         Ok(manifest)
     }
 
-    /// Retires manifests beyond the limits, and moves the horizon. Returns how many were retired.
-    pub async fn retire(&mut self, now: Micros, retention: Retention) -> Result<usize, SinkError> {
+    /// Retires manifests beyond the limits, or as long as what is kept for the oldest one and those after it is `too_much`; moves
+    /// the horizon. Returns how many were retired.
+    pub async fn retire(
+        &mut self,
+        now: Micros,
+        retention: Retention,
+        too_much: impl Fn(&Manifest) -> bool,
+    ) -> Result<usize, SinkError> {
         let micros = |d: Duration| i64::try_from(d.as_micros()).unwrap_or(i64::MAX);
         let mut retired = 0;
         while let Some(oldest) = self.oldest().await? {
@@ -124,7 +130,8 @@ impl Manifests {
             }
             let count = self.kept.len();
             let old = oldest.committed_at.0 < now.0.saturating_sub(micros(retention.age_max));
-            let may_go = count > retention.count_min.max(1) && (count > retention.count_max || old);
+            let may_go =
+                count > retention.count_min.max(1) && (count > retention.count_max || old || too_much(&oldest));
             if !may_go || retired == RETIRED_MAX {
                 break;
             }

@@ -78,6 +78,9 @@ pub struct SinkOptions {
     pub manifests_max: usize,
     /// Epochs that stay readable however old they are.
     pub manifests_min: usize,
+    /// Bytes of files that only earlier epochs need: where those take more, and more than the newest epoch's files, the oldest
+    /// epoch stays no longer. So the disk holds in proportion to what the tables hold, however often they are rewritten.
+    pub earlier_bytes_min: u64,
     /// How long an epoch stays readable, at most.
     pub manifest_age_max: Duration,
     /// How long a reader may go on with an epoch that is no longer kept, and how old a file must be before it can count
@@ -99,6 +102,7 @@ impl Default for SinkOptions {
             warm_bytes_max: 256 << 20,
             manifests_max: 250,
             manifests_min: 2,
+            earlier_bytes_min: 1 << 30,
             manifest_age_max: Duration::from_secs(7 * 86_400),
             grace: Duration::from_secs(600),
             checkpoint_interval: 50,

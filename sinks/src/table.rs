@@ -38,6 +38,7 @@ use crate::{
 pub(crate) struct Dead {
     pub version: u64,
     pub file: String,
+    pub bytes: u64,
 }
 
 /// One table, as this sink holds it.

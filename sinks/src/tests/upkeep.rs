@@ -22,12 +22,19 @@ pub(super) fn data_files(dir: &Path) -> BTreeSet<String> {
 pub(super) async fn needed(dir: &Path) -> BTreeSet<String> {
     let mut files = BTreeSet::new();
     for epoch in epochs(dir) {
-        for (name, version) in super::model::manifest(dir, epoch).tables {
-            let folder = dir.canonicalize().unwrap().join("tables").join(name);
-            let url = url::Url::from_directory_path(folder).unwrap();
-            let table = deltalake_core::open_table_with_version(url, version.delta).await.unwrap();
-            files.extend(table.get_file_uris().unwrap());
-        }
+        files.extend(listed(dir, epoch).await);
+    }
+    files
+}
+
+/// The files that one epoch needs.
+async fn listed(dir: &Path, epoch: Epoch) -> BTreeSet<String> {
+    let mut files = BTreeSet::new();
+    for (name, version) in super::model::manifest(dir, epoch).tables {
+        let folder = dir.canonicalize().unwrap().join("tables").join(name);
+        let url = url::Url::from_directory_path(folder).unwrap();
+        let table = deltalake_core::open_table_with_version(url, version.delta).await.unwrap();
+        files.extend(table.get_file_uris().unwrap());
     }
     files
 }
@@ -99,6 +106,39 @@ fn epochs_retire_by_age_but_two_stay() {
         let done = sink.maintain(later(clock(), 8 * 86_400)).await.unwrap();
         assert_eq!(done.retired, 4);
         assert_eq!(epochs(dir.path()), [Epoch(40), Epoch(50)]);
+    });
+}
+
+#[test]
+fn earlier_epochs_hold_no_more_bytes_than_the_newest() {
+    run(async {
+        let dir = TempDir::new().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let (deltas, _) = play(&busy(60));
+        let bounded = SinkOptions { earlier_bytes_min: 0, grace: Duration::ZERO, ..options() };
+        let mut sink = Sink::open(&root, catalogue(), PROGRAM.into(), bounded).await.unwrap();
+        let bytes = |files: &BTreeSet<String>| files.iter().map(|f| std::fs::metadata(f).unwrap().len()).sum::<u64>();
+        let mut epochs_kept = 0;
+        for (at, delta) in deltas.iter().enumerate() {
+            // What a restart finds of earlier epochs is counted as well.
+            if at == 40 {
+                drop(sink);
+                sink = Sink::open(&root, catalogue(), PROGRAM.into(), bounded).await.unwrap();
+            }
+            sink.commit(delta.clone()).await.unwrap();
+            let now = clock();
+            sink.maintain(later(now, 1)).await.unwrap();
+            sink.maintain(later(now, 2)).await.unwrap();
+            epochs_kept = epochs(&root).len();
+            let newest = bytes(&listed(&root, delta.upper).await);
+            let earlier = bytes(&data_files(&root)) - newest;
+            assert!(epochs_kept == 2 || earlier <= newest, "{epochs_kept} epochs: {earlier} bytes beside {newest}");
+        }
+        assert!((3..60).contains(&epochs_kept), "{epochs_kept}");
+        drop(sink);
+        // A gigabyte may be there in any case.
+        let mut sink = Sink::open(&root, catalogue(), PROGRAM.into(), options()).await.unwrap();
+        assert_eq!(sink.maintain(later(clock(), 3)).await.unwrap().retired, 0);
     });
 }
 
