@@ -25,9 +25,6 @@ use clap::{Parser, Subcommand};
 
 use crate::report::Report;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Measures FlowSync on this machine, beside its limit and its peers.
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -112,11 +109,10 @@ enum Group {
 }
 
 fn main() -> ExitCode {
-    // The product itself, for the groups that measure a process: the same code, the same allocator.
+    // The product itself, for the groups that measure a process: the same code (its allocator is this process's as well).
     if std::env::args().nth(1).as_deref() == Some("flowsync") {
         return flowsync::main_from(std::env::args_os().skip(1));
     }
-    flowsync::memory::keep_huge_pages_whole();
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -31,8 +31,6 @@ pub fn print(signals: u64) -> Result<()> {
         .arg("fill")
         .arg(site.dir())
         .arg(signals.to_string())
-        // What it has freed is given back at once: it is in the way of nothing but its own speed.
-        .env("MIMALLOC_PURGE_DELAY", "0")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;

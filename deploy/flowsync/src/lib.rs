@@ -17,7 +17,7 @@ mod config;
 pub mod data;
 mod facts;
 mod kept;
-pub mod memory;
+mod memory;
 mod out;
 mod patience;
 pub mod pipeline;
@@ -36,7 +36,6 @@ pub fn main() -> ExitCode {
 
 /// Runs a command line, whose first argument is the program's name.
 pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    memory::keep_huge_pages_whole();
     match run(cli::Cli::parse_from(args)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<out::ReaderGone>() => ExitCode::from(out::READER_GONE),

@@ -27,6 +27,17 @@ fn the_demo_fills_every_view_and_check_agrees() {
 }
 
 #[test]
+fn the_allocator_has_its_options() {
+    let mut asked = flowsync();
+    // It tells at the end of the process.
+    asked.arg("--version").env("_RJEM_MALLOC_CONF", "stats_print:true");
+    let told = said(&asked.output().expect("it runs"));
+    assert!(told.contains("opt.oversize_threshold: 0\n"), "{told}");
+    #[cfg(target_env = "gnu")]
+    assert!(told.contains("opt.background_thread: true"), "{told}");
+}
+
+#[test]
 fn digests_finance_and_why_lead_to_their_evidence() {
     let dir = demo_dir();
     for role in ["engineer", "designer", "product_manager", "finance", "admin"] {
