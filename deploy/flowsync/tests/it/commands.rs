@@ -33,7 +33,7 @@ fn the_allocator_has_its_options() {
     asked.arg("--version").env("_RJEM_MALLOC_CONF", "stats_print:true");
     let told = said(&asked.output().expect("it runs"));
     assert!(told.contains("opt.oversize_threshold: 0\n"), "{told}");
-    #[cfg(target_env = "gnu")]
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
     assert!(told.contains("opt.background_thread: true"), "{told}");
 }
 
