@@ -69,6 +69,7 @@ impl Simulation {
             parallelism: 1,
             bucket_rows_max: rng.usize(2..8),
             manifests_max: rng.usize(2..6),
+            earlier_bytes_min: if rng.bool() { 0 } else { 1 << 30 },
             checkpoint_interval: rng.u64(1..4),
             grace: Duration::ZERO,
             ..options()
