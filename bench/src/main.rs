@@ -5,6 +5,7 @@
 //! else by the real process, which is this same executable (`flowsync-bench flowsync run …`).
 
 mod accuracy;
+mod alone;
 mod history;
 mod hot;
 mod incremental;
@@ -15,6 +16,7 @@ mod peers;
 mod queries;
 mod report;
 mod restart;
+mod sender;
 mod served;
 mod site;
 

@@ -5,28 +5,30 @@ use std::{
     io::{BufRead, BufReader},
     sync::{
         Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
-use flowsync_ingest::{now, simulate::Simulated};
+use flowsync_ingest::simulate::Simulated;
 use serde_json::Value;
 
 use crate::{
     Size,
-    history::secrets,
     incremental::thousands,
     machine::{peak_bytes, resident_bytes, written_bytes},
     report::{RATIO, Report, Target, percentile},
+    sender::{Accepted, send},
     site::{Served, Site},
 };
 
 /// Signals a second while latency is measured.
 const RATE: usize = 1_000;
-/// Connections at once while the gateway is saturated: each waits for the fsync that it shares with the others.
+/// Connections at once while latency is measured.
 const CONNECTIONS: usize = 64;
+/// The same while the gateway is saturated: each waits for the fsync that it shares with the others.
+const CONNECTIONS_FLOOD: usize = 256;
 /// How often readers look; their latencies are exact to this. More often, and the questions would be the load.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -74,80 +76,10 @@ pub fn measure(size: Size, report: &mut Report) -> Result<Site> {
     Ok(site)
 }
 
-/// One delivery that was accepted.
-struct Accepted {
-    /// When the answer came.
-    at: Instant,
-    /// How long it took.
-    took: Duration,
-    /// The epoch that covers it.
-    epoch: u64,
-}
-
-/// Sends deliveries, at a rate or as fast as they are taken.
-fn send(served: &Served, deliveries: &[Simulated], rate: Option<usize>) -> Result<Vec<Accepted>> {
-    let next = AtomicUsize::new(0);
-    let accepted = Mutex::new(Vec::with_capacity(deliveries.len()));
-    let failed: Mutex<Option<anyhow::Error>> = Mutex::new(None);
-    let started = Instant::now();
-    std::thread::scope(|scope| {
-        for _ in 0..CONNECTIONS {
-            scope.spawn(|| {
-                let agent = agent();
-                let mut mine = Vec::new();
-                loop {
-                    let i = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(delivery) = deliveries.get(i) else { break };
-                    if let Some(rate) = rate {
-                        let due = started + Duration::from_secs_f64(i as f64 / rate as f64);
-                        std::thread::sleep(due.saturating_duration_since(Instant::now()));
-                    }
-                    match deliver(&agent, &served.address, delivery) {
-                        Ok(Some(one)) => mine.push(one),
-                        Ok(None) => {}
-                        Err(error) => {
-                            *failed.lock().unwrap_or_else(|e| e.into_inner()) = Some(error);
-                            break;
-                        }
-                    }
-                }
-                accepted.lock().unwrap_or_else(|e| e.into_inner()).extend(mine);
-            });
-        }
-    });
-    if let Some(error) = failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
-        return Err(error);
-    }
-    Ok(accepted.into_inner().unwrap_or_else(|e| e.into_inner()))
-}
-
 fn agent() -> ureq::Agent {
     let config =
         ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(30)));
     config.build().into()
-}
-
-/// Sends one delivery until it is taken; `None` where it is a chat command, whose answer does not tell its place.
-fn deliver(agent: &ureq::Agent, address: &str, delivery: &Simulated) -> Result<Option<Accepted>> {
-    let url = format!("http://{address}/hooks/{}", delivery.connector);
-    let started = Instant::now();
-    loop {
-        let mut request = agent.post(&url);
-        for (name, value) in delivery.sign(&secrets(), now())? {
-            request = request.header(name, value);
-        }
-        let mut answer = request.send(&delivery.body[..])?;
-        match answer.status().as_u16() {
-            429 | 503 => std::thread::sleep(Duration::from_millis(20)),
-            202 | 422 | 200 => {
-                let kept: Value = answer.body_mut().read_json()?;
-                let at = Instant::now();
-                let offset = kept["position"]["offset"].as_u64();
-                return Ok(offset.map(|offset| Accepted { at, took: at - started, epoch: offset + 1 }));
-            }
-            other => bail!("the gateway answered {other} to a simulated delivery"),
-        }
-    }
 }
 
 /// When which epoch was first seen by a reader.
@@ -178,7 +110,7 @@ fn latency(site: &Site, served: &Served, load: &[Simulated], report: &mut Report
             }
         });
         std::thread::sleep(Duration::from_millis(500));
-        let accepted = send(served, load, Some(RATE));
+        let accepted = send(&served.address, load, CONNECTIONS, Some(RATE));
         let caught_up = served.catch_up();
         // The feed closes a quiet connection's silence with a comment only: what it has seen by now is all.
         std::thread::sleep(Duration::from_millis(200));
@@ -307,9 +239,9 @@ impl Commits {
 /// As fast as deliveries are taken.
 fn gateway(served: &Served, flood: &[Simulated], report: &mut Report) -> Result<()> {
     let started = Instant::now();
-    let accepted = send(served, flood, None)?;
+    let accepted = send(&served.address, flood, CONNECTIONS_FLOOD, None)?;
     let rate = flood.len() as f64 / started.elapsed().as_secs_f64();
-    let what = "webhooks accepted and fsynced, views kept up to date beside it";
+    let what = "webhooks accepted and fsynced, while the views follow as they can";
     report.add_target(what, rate, "signals/s", Target::AtLeast(10_000.0));
     let mut took: Vec<f64> = accepted.iter().map(|a| a.took.as_secs_f64() * 1_000.0).collect();
     report.add("webhook at saturation: p99", percentile(&mut took, 99.0), "ms");

@@ -13,6 +13,7 @@
 //! Rows of the base tables leave beside those of the views, under the same epoch.
 
 mod collector;
+mod cores;
 
 use std::{
     cell::RefCell,
@@ -89,6 +90,10 @@ pub struct Base {
     /// Rejections.
     pub rejects: Vec<RejectFact>,
 }
+
+/// Rows that a worker gathers, at most, before it reports them. Until then it reports with the frontier alone: every report wakes
+/// the collector, which takes the core from a worker.
+const ROWS_GATHERED_MAX: usize = 10_000;
 
 /// Parts of base rows that wait for a worker, at most.
 const PARTS_WAITING_MAX: usize = 4;
@@ -219,6 +224,7 @@ impl Job {
             let inbox = inboxes.lock().unwrap_or_else(PoisonError::into_inner)[worker.index()].take();
             if let Some((commands, reports)) = inbox {
                 let gates = Gates(&gates);
+                cores::keep_to_one(worker.index(), count);
                 observe(worker);
                 run_worker(worker, &commands, &reports, &gates.0[1], &read, &model);
             }
@@ -415,16 +421,19 @@ fn run_worker(
         }
         worker.step_or_park(Some(Duration::from_millis(1)));
         let frontier = probe.with_frontier(|f| f.first().copied());
-        let rows = std::mem::take(&mut feed.outbox.borrow_mut().rows);
         if let Some(summed) = feed.summed(frontier)
             && reports.send(Report::Summed(summed)).is_err()
         {
             return;
         }
-        if (frontier != reported || !rows.is_empty()) && reports.send(Report::Worker(index, frontier, rows)).is_err() {
-            return;
+        let gathered = feed.outbox.borrow().rows.len();
+        if frontier != reported || gathered >= ROWS_GATHERED_MAX {
+            let rows = std::mem::take(&mut feed.outbox.borrow_mut().rows);
+            if reports.send(Report::Worker(index, frontier, rows)).is_err() {
+                return;
+            }
+            reported = frontier;
         }
-        reported = frontier;
         if feed.inputs.is_none() && probe.done() {
             return;
         }

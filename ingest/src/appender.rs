@@ -6,6 +6,8 @@
 //! pollers ───────┘
 //! ```
 //!
+//! A commit begins at once, unless another has just begun: then it waits a moment for more to share its fsync.
+//!
 //! Invariants: an answer means durable, names included (I1); names come first, so that a signal is never there without
 //! them; the queue is bounded, and who may not wait is told [`AppendError::Busy`] at once (I9). An appender that is
 //! dropped first appends what is queued.
@@ -17,6 +19,7 @@ use std::{
     io, mem,
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use flowsync_schemas::{NameClaim, Pseudonymizer, Signal};
@@ -28,6 +31,10 @@ use crate::{
     log::{Appended, Log, LogError},
     vault::{Vault, VaultError},
 };
+
+/// From the beginning of one commit to that of the next, at least. One that comes alone is written at once; of a thousand a second
+/// two share an fsync, and the threads that it wakes.
+const COMMIT_EVERY: Duration = Duration::from_millis(2);
 
 /// What a signal is counted as besides its body.
 const ENVELOPE_BYTES: usize = 512;
@@ -138,6 +145,10 @@ struct Queue {
 }
 
 impl Queue {
+    fn new(limits: AppenderLimits) -> Self {
+        Self { limits, waiting: Mutex::default(), filled: Condvar::new(), drained: Condvar::new() }
+    }
+
     fn push(&self, job: Job, may_wait: bool) -> Result<(), AppendError> {
         let mut waiting = lock(&self.waiting);
         loop {
@@ -162,14 +173,20 @@ impl Queue {
         Ok(())
     }
 
-    /// The jobs of one commit; none when the queue is closed and empty.
-    fn take(&self) -> Option<Vec<Job>> {
+    /// The jobs of one commit, once it may begin; none when the queue is closed and empty.
+    fn take(&self, from: Instant) -> Option<Vec<Job>> {
         let mut waiting = lock(&self.waiting);
         while waiting.jobs.is_empty() {
             if waiting.closed {
                 return None;
             }
             waiting = self.filled.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        let early = from.saturating_duration_since(Instant::now());
+        if !early.is_zero() && !waiting.closed {
+            drop(waiting);
+            thread::sleep(early);
+            waiting = lock(&self.waiting);
         }
         let (mut jobs, mut records, mut bytes): (Vec<Job>, usize, usize) = (Vec::new(), 0, 0);
         while let Some(job) = waiting.jobs.front() {
@@ -213,8 +230,7 @@ impl Appender {
         people: Pseudonymizer,
         limits: AppenderLimits,
     ) -> io::Result<Self> {
-        let queue =
-            Arc::new(Queue { limits, waiting: Mutex::default(), filled: Condvar::new(), drained: Condvar::new() });
+        let queue = Arc::new(Queue::new(limits));
         let worker = Worker { queue: queue.clone(), log, vault };
         let thread = thread::Builder::new().name("appender".into()).spawn(move || worker.run())?;
         Ok(Self { queue, people, thread: Some(thread) })
@@ -283,7 +299,9 @@ struct Worker {
 
 impl Worker {
     fn run(self) {
-        while let Some(mut jobs) = self.queue.take() {
+        let mut next_from = Instant::now();
+        while let Some(mut jobs) = self.queue.take(next_from) {
+            next_from = Instant::now() + COMMIT_EVERY;
             let names: Vec<_> = jobs.iter_mut().flat_map(|job| mem::take(&mut job.names)).collect();
             let counts: Vec<_> = jobs.iter().map(|job| job.signals.len()).collect();
             let signals: Vec<_> = jobs.iter_mut().flat_map(|job| mem::take(&mut job.signals)).collect();
@@ -331,10 +349,7 @@ impl Drop for Worker {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::{
-        sync::atomic::{AtomicUsize, Ordering},
-        time::Duration,
-    };
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use flowsync_schemas::{LogPosition, PersonId, SignalId};
 
@@ -475,6 +490,21 @@ mod tests {
         push(61).unwrap();
         assert!(push(62).unwrap_err().to_string().contains("4512 bytes"), "two of 4512 bytes are more than 9000");
         drop(closed);
+    }
+
+    #[test]
+    fn what_comes_before_a_commit_may_begin_shares_it_and_who_stops_does_not_wait() {
+        let queue = Arc::new(Queue::new(AppenderLimits::default()));
+        let push = |n| queue.push(Job::new(vec![signal(n, 10)], vec![vec![]]).0, false).unwrap();
+        push(1);
+        let waiting = queue.clone();
+        let taker = thread::spawn(move || waiting.take(Instant::now() + Duration::from_secs(1)).unwrap().len());
+        thread::sleep(Duration::from_millis(50));
+        push(2);
+        assert_eq!(taker.join().unwrap(), 2);
+        push(3);
+        lock(&queue.waiting).closed = true;
+        assert_eq!(queue.take(Instant::now() + Duration::from_secs(3600)).unwrap().len(), 1);
     }
 
     #[test]

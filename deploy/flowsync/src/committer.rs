@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How far files stand back behind answers, on a machine that has no core to spare for them (0 to 19, see nice(2)).
-const SINK_NICENESS: i32 = 3;
+const SINK_NICENESS: i32 = 10;
 
 /// What the sink works on: threads of its own, so that they can stand back.
 pub fn sink_runtime() -> Result<Runtime> {

@@ -21,6 +21,10 @@ use super::{
 };
 use crate::seal::{Keys, Purpose, Secret};
 
+/// Bytes of journals from which on the store lets go of the oldest: all of them are read when it is opened, before anything is served. The
+/// least that fjall takes; a journal itself has as much.
+const JOURNALS_BYTES_MAX: u64 = 64 << 20;
+
 /// See the module.
 #[derive(Clone)]
 pub(crate) struct Store {
@@ -38,7 +42,7 @@ impl Store {
     pub(crate) fn open(path: &Path, keys: Arc<Keys>) -> Result<Self, LogError> {
         let failed = |e| failure(path, None, e);
         // fjall 3.1 panics on some damage of its journal. Nothing of it is used after that.
-        let opened = panic::catch_unwind(|| Database::builder(path).open());
+        let opened = panic::catch_unwind(|| Database::builder(path).max_journaling_size(JOURNALS_BYTES_MAX).open());
         let unreadable =
             |_| LogError::Unrecoverable { path: path.to_owned(), detail: "a journal cannot be read".into() };
         let database = opened.map_err(unreadable)?.map_err(failed)?;
