@@ -28,7 +28,7 @@ pub fn stated_links(workers: usize, read: Read, signals: Vec<Signal>) -> Result<
     let config = if workers == 1 { timely::Config::thread() } else { timely::Config::process(workers) };
     let running = timely::execute(config, move |worker| {
         let (index, told) = (worker.index(), told.clone());
-        let mut probe = ProbeHandle::new();
+        let probe = ProbeHandle::new();
         let mut inputs = worker.dataflow::<u64, _, _>(|scope| {
             let (inputs, facts) = Inputs::new(scope);
             let outbox = Rc::new(RefCell::new(Outbox::default()));
@@ -42,7 +42,7 @@ pub fn stated_links(workers: usize, read: Read, signals: Vec<Signal>) -> Result<
                     let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
                     *told.entry(ticket.clone()).or_default() += (*commits * *diff) as i64;
                 })
-                .probe_with(&mut probe);
+                .probe_with(&probe);
             inputs
         });
         let mut seen = HashSet::new();

@@ -88,6 +88,7 @@ impl World {
             parallelism: 1,
             bucket_rows_max: rng.usize(3..20),
             manifests_max: rng.usize(2..6),
+            earlier_bytes_min: if rng.bool() { 0 } else { 1 << 30 },
             grace: Duration::ZERO,
             maintained_tables_max: usize::MAX,
             ..SinkOptions::default()
