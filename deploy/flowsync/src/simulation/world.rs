@@ -9,7 +9,10 @@ use std::{
 };
 
 use fastrand::Rng;
-use flowsync_ingest::log::power_loss::{Image, image, torn, write};
+use flowsync_ingest::{
+    Mint,
+    log::power_loss::{Image, image, torn, write},
+};
 use flowsync_schemas::{Epoch, Micros};
 use flowsync_sinks::{
     SinkOptions,
@@ -188,8 +191,8 @@ impl World {
         let marks = if fault.is_power_loss() { self.lost(marks) } else { marks };
         left.insert(PathBuf::from(MARKS), (marks.clone(), marks.len() as u64));
         if fault.is_power_loss() {
-            // Decided anew: the marks are not flushed.
-            self.bounds.clear();
+            // Decided anew, but for the marks that are left: they are not flushed.
+            self.bounds = marked(&marks);
             if let Some(note) = self.rng.choice(&self.notes) {
                 left.insert(PathBuf::from(ACKNOWLEDGED), (note.clone(), note.len() as u64));
             }
@@ -208,6 +211,16 @@ impl World {
         }
         marks
     }
+}
+
+/// The epochs of which the next process finds marks.
+fn marked(marks: &[u8]) -> BTreeSet<Epoch> {
+    let look = folder();
+    let path = look.path().join(MARKS);
+    fs::create_dir_all(path.with_file_name("")).expect("a folder");
+    fs::write(&path, marks).expect("written");
+    let mint = Mint::open(&path.with_file_name("")).expect("marks, whatever they hold");
+    mint.marks_after(Epoch(0)).into_iter().map(|mark| mark.epoch).collect()
 }
 
 /// A folder, in memory where the system has such: thousands of processes flush into it.
