@@ -49,9 +49,8 @@ pub fn stated_links(workers: usize, read: Read, signals: Vec<Signal>) -> Result<
         for (epoch, signals) in (0u64..).zip(signals.chunks(EPOCH)) {
             let mine = signals.iter().filter(|signal| signal.id.0 % workers as u128 == index as u128);
             for signal in mine.filter(|signal| seen.insert(signal.id)) {
-                let (facts, rejections) = read(signal);
+                let (facts, _) = read(signal);
                 inputs.update(facts, [], [], 1);
-                drop(rejections);
             }
             inputs.advance_to(epoch + 1);
             worker.step_while(|| probe.less_than(&(epoch + 1)));
