@@ -14,13 +14,14 @@
 
 mod collector;
 mod cores;
+mod gauge;
 
 use std::{
     cell::RefCell,
     collections::{BTreeSet, HashSet},
     rc::Rc,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, PoisonError,
         mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel},
     },
     thread::JoinHandle,
@@ -34,7 +35,10 @@ use flowsync_schemas::{
 };
 use timely::{communication::WorkerGuards, dataflow::operators::probe::Handle, worker::Worker};
 
-use self::collector::Collector;
+use self::{
+    collector::Collector,
+    gauge::{Gates, Gauge},
+};
 use crate::{
     cx::{Changed, Cx, Inputs, Outbox, Summing},
     views,
@@ -129,50 +133,6 @@ enum Report {
     Summed(Summing),
 }
 
-/// How many epochs are inside.
-#[derive(Default)]
-struct Gauge {
-    inside: Mutex<Option<usize>>,
-    changed: Condvar,
-}
-
-impl Gauge {
-    fn lock(&self) -> MutexGuard<'_, Option<usize>> {
-        // A number cannot be left half-written by a panic elsewhere.
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits for a place; false when the job has ended.
-    fn enter(&self, max: usize) -> bool {
-        let mut inside = self.lock();
-        loop {
-            match *inside {
-                None => return false,
-                Some(n) if n < max => {
-                    *inside = Some(n + 1);
-                    return true;
-                }
-                Some(_) => inside = self.changed.wait(inside).unwrap_or_else(PoisonError::into_inner),
-            }
-        }
-    }
-
-    fn set(&self, f: impl FnOnce(Option<usize>) -> Option<usize>) {
-        let mut inside = self.lock();
-        *inside = f(*inside);
-        self.changed.notify_all();
-    }
-}
-
-/// Lets nobody wait for a worker that has ended, also by a panic.
-struct Gates<'a>(&'a [Arc<Gauge>; 2]);
-
-impl Drop for Gates<'_> {
-    fn drop(&mut self) {
-        self.0.iter().for_each(|gauge| gauge.set(|_| None));
-    }
-}
-
 /// A running dataflow.
 pub struct Job {
     commands: Vec<Sender<Command>>,
@@ -207,8 +167,7 @@ impl Job {
     ) -> Result<Self, JobError> {
         let count = config.workers.max(1);
         let (reports, reported) = channel();
-        let gauge = || Arc::new(Gauge { inside: Mutex::new(Some(0)), changed: Condvar::new() });
-        let (gauge, parts) = (gauge(), gauge());
+        let (gauge, parts) = (Arc::new(Gauge::empty()), Arc::new(Gauge::empty()));
         let mut commands = Vec::new();
         let mut inboxes = Vec::new();
         for _ in 0..count {
@@ -236,8 +195,8 @@ impl Job {
                 .name("collector".into())
                 .spawn(move || {
                     Collector::new(count, deltas).run(&reported, &gauge);
-                    gauge.set(|_| None);
-                    parts.set(|_| None);
+                    gauge.close();
+                    parts.close();
                 })
                 .map_err(|e| JobError::Start(e.to_string()))?
         };
@@ -412,7 +371,7 @@ fn run_worker(
                 let part = matches!(command, Command::Part(..));
                 feed.take(command, read);
                 if part {
-                    parts.set(|inside| inside.map(|n| n.saturating_sub(1)));
+                    parts.leave();
                 }
             }
             // No more commands: closing the inputs lets the frontier run out.

@@ -498,7 +498,7 @@ mod tests {
         let push = |n| queue.push(Job::new(vec![signal(n, 10)], vec![vec![]]).0, false).unwrap();
         push(1);
         let waiting = queue.clone();
-        let taker = thread::spawn(move || waiting.take(Instant::now() + Duration::from_secs(1)).unwrap().len());
+        let taker = thread::spawn(move || waiting.take(Instant::now() + Duration::from_secs(3)).unwrap().len());
         thread::sleep(Duration::from_millis(50));
         push(2);
         assert_eq!(taker.join().unwrap(), 2);

@@ -5,14 +5,13 @@
 //!
 //! Must not know: buckets, epochs, Delta transactions.
 
-use std::{cmp::Ordering, collections::HashSet, sync::Arc};
+use std::{collections::HashSet, hash::Hash, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, StringArray},
+    array::{Array, AsArray},
     compute::{self, concat_batches},
     datatypes::{Date32Type, Int64Type, TimestampMicrosecondType},
     record_batch::RecordBatch,
-    row::{RowConverter, Rows, SortField},
 };
 use bytes::Bytes;
 use flowsync_schemas::{ColumnKind, Day, Micros};
@@ -32,31 +31,60 @@ const ROW_GROUP_ROWS: usize = 131_072;
 /// Longest text that statistics hold; a longer smallest or largest value is left out.
 const STATISTIC_TEXT_BYTES_MAX: usize = 128;
 
-/// Values of a text column that are looked at to see whether texts repeat in it.
-const SAMPLE: usize = 1_000;
+/// Values of a column that are looked at to see how far they repeat.
+const SAMPLE: usize = 256;
+
+/// Columns with so few values are not compressed: the places of values in a dictionary are small as they are.
+const FEW: usize = 16;
 
 /// How a file is written. What a commit takes is mostly this, so nothing is computed that readers have no use for: bounds of
-/// texts that are no key, and dictionaries of texts that do not repeat (the file is smaller without them, too).
+/// texts that are no key, dictionaries of values that do not repeat (the file is smaller without them, too), and compression
+/// where there is next to nothing to compress.
 fn properties(shape: &Shape, batch: &RecordBatch) -> WriterProperties {
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_created_by(concat!("flowsync ", env!("CARGO_PKG_VERSION")).to_owned());
-    for (at, column) in shape.columns.iter().enumerate().filter(|(_, column)| column.kind == ColumnKind::Text) {
+    for (at, column) in shape.columns.iter().enumerate() {
         let path = ColumnPath::from(column.name);
-        if !shape.key.contains(&at) {
+        if column.kind == ColumnKind::Text && !shape.key.contains(&at) {
             properties = properties.set_column_statistics_enabled(path.clone(), EnabledStatistics::None);
         }
-        properties = properties.set_column_dictionary_enabled(path, repeats(batch.column(at).as_string()));
+        let values = Sampled::of(batch.column(at), column.kind);
+        properties = properties.set_column_dictionary_enabled(path.clone(), values.repeat());
+        if values.repeat() && values.distinct <= FEW {
+            properties = properties.set_column_compression(path, Compression::UNCOMPRESSED);
+        }
     }
     properties.build()
 }
 
-/// Whether a text occurs twice, on the average of a sample from the whole column.
-fn repeats(texts: &StringArray) -> bool {
-    let step = texts.len().div_ceil(SAMPLE).max(1);
-    let sample = (0..texts.len()).step_by(step).map(|at| texts.is_valid(at).then(|| texts.value(at)));
-    2 * sample.clone().collect::<HashSet<_>>().len() <= sample.count()
+/// A sample from the whole of a column: how many values, and how many different ones.
+struct Sampled {
+    values: usize,
+    distinct: usize,
+}
+
+impl Sampled {
+    fn of(array: &dyn Array, kind: ColumnKind) -> Self {
+        fn count<T: Eq + Hash>(array: &dyn Array, value: impl Fn(usize) -> T) -> Sampled {
+            let at = (0..array.len()).step_by(array.len().div_ceil(SAMPLE).max(1));
+            let distinct: HashSet<_> = at.clone().map(|at| array.is_valid(at).then(|| value(at))).collect();
+            Sampled { values: at.count(), distinct: distinct.len() }
+        }
+        match kind {
+            ColumnKind::Bool => count(array, |at| array.as_boolean().value(at)),
+            ColumnKind::Int => count(array, |at| array.as_primitive::<Int64Type>().value(at)),
+            ColumnKind::Text => count(array, |at| array.as_string::<i32>().value(at)),
+            ColumnKind::Timestamp => count(array, |at| array.as_primitive::<TimestampMicrosecondType>().value(at)),
+            ColumnKind::Date => count(array, |at| array.as_primitive::<Date32Type>().value(at)),
+        }
+    }
+
+    /// Whether a value occurs twice, on the average.
+    fn repeat(&self) -> bool {
+        2 * self.distinct <= self.values
+    }
 }
 
 /// The columns as a Parquet file.
@@ -82,18 +110,6 @@ pub(crate) fn decode(shape: &Shape, bytes: Bytes) -> Result<RecordBatch, String>
     let batches = read().map_err(|e| format!("cannot be read as Parquet ({e})"))?;
     let batches = batches.iter().map(|b| shape.adopt(b)).collect::<Result<Vec<_>, _>>()?;
     concat_batches(&shape.schema, &batches).map_err(|e| e.to_string())
-}
-
-/// Turns columns into rows of bytes that compare as the values do.
-pub(crate) fn comparable(batch: &RecordBatch, columns: &[usize]) -> Result<Rows, arrow::error::ArrowError> {
-    let arrays: Vec<ArrayRef> = columns.iter().map(|at| batch.column(*at).clone()).collect();
-    let fields = arrays.iter().map(|a| SortField::new(a.data_type().clone())).collect();
-    RowConverter::new(fields)?.convert_columns(&arrays)
-}
-
-/// Whether keys rise strictly.
-pub(crate) fn rises(keys: &Rows) -> bool {
-    (1..keys.num_rows()).all(|i| keys.row(i - 1).cmp(&keys.row(i)) == Ordering::Less)
 }
 
 /// The statistics of a file, as Delta has them: how many rows, and the bounds of the columns that people filter by (the
@@ -160,6 +176,8 @@ fn calendar(day: i32) -> Option<String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use arrow::array::StringArray;
+
     use super::*;
     use crate::tests::specs;
 
@@ -170,32 +188,35 @@ mod tests {
         let batch = shape.to_batch(&rows.iter().collect::<Vec<_>>()).unwrap();
         let bytes = encode(&shape, &batch).unwrap();
         assert_eq!(decode(&shape, bytes.clone().into()).unwrap(), batch);
-        assert!(rises(&comparable(&batch, &shape.key).unwrap()));
-        assert!(!rises(&comparable(&concat_batches(&shape.schema, [&batch, &batch]).unwrap(), &shape.key).unwrap()));
         for cut in [0, 4, bytes.len() / 2, bytes.len() - 1] {
             assert!(decode(&shape, bytes[..cut].to_vec().into()).unwrap_err().contains("Parquet"));
         }
     }
 
     #[test]
-    fn texts_that_repeat_have_a_dictionary_and_keys_alone_have_bounds() {
+    fn values_that_repeat_have_a_dictionary_few_are_not_compressed_and_keys_alone_have_bounds() {
         let shape = Shape::new(&specs::EVENTS).unwrap();
-        let rows: Vec<_> = (0..5_000).map(|i| specs::event(&format!("k{i:05}"), i, i)).collect();
+        let rows: Vec<_> = (0..5_000).map(|i| specs::event(&format!("k{i:05}"), i, i % 53)).collect();
         let batch = shape.to_batch(&rows.iter().collect::<Vec<_>>()).unwrap();
         let bytes = encode(&shape, &batch).unwrap();
         let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes)).unwrap();
         let group = builder.metadata().row_group(0);
-        let id = group.column(0);
-        assert_eq!((id.dictionary_page_offset(), id.statistics().is_some()), (None, true));
-        let texts = |values: Vec<Option<&str>>| StringArray::from(values);
-        assert!(repeats(&texts(vec![Some("a"), Some("b"), Some("a"), Some("a")])));
-        assert!(repeats(&texts(vec![None; 10])) && repeats(&texts(Vec::new())));
-        assert!(!repeats(&texts(vec![Some("a"), Some("b"), Some("c"), None])));
+        let written = |name: &str| {
+            let column = group.column(shape.columns.iter().position(|c| c.name == name).unwrap());
+            (column.dictionary_page_offset().is_some(), column.compression() != Compression::UNCOMPRESSED)
+        };
+        let [many, some, few] = [(false, true), (true, true), (false, false)];
+        assert_eq!(["id", "at", "n", "day", "note", "ok"].map(written), [many, many, some, some, some, few]);
+        assert!(group.column(0).statistics().is_some());
         let others =
             shape.columns.iter().enumerate().filter(|(at, c)| !shape.key.contains(at) && c.kind == ColumnKind::Text);
         for (at, column) in others {
             assert!(group.column(at).statistics().is_none(), "{}", column.name);
         }
+        let repeat = |values: Vec<Option<&str>>| Sampled::of(&StringArray::from(values), ColumnKind::Text).repeat();
+        assert!(repeat(vec![Some("a"), Some("b"), Some("a"), Some("a")]));
+        assert!(repeat(vec![None; 10]) && repeat(Vec::new()));
+        assert!(!repeat(vec![Some("a"), Some("b"), Some("c"), None]));
     }
 
     #[test]

@@ -1,27 +1,26 @@
 //! Applying differences to the rows of a bucket, comparing a bucket with what it should hold, and cutting what grew.
 //!
-//! All over columns: rows that do not change are copied as columns, never taken apart. The old rows and the new ones
-//! are in the order of their key, and every key occurs once; differences that do not fit are [`SinkError::Diverged`].
+//! All over columns: rows that do not change are copied as runs of columns, never taken apart, and only the keys of rows that
+//! change are looked for. The old rows and the new ones are in the order of their key, and every key occurs once; differences
+//! that do not fit are [`SinkError::Diverged`].
 //!
 //! Must not know: files, Delta, epochs, async.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, ops::Range};
 
 use arrow::{
-    array::UInt64Array,
-    compute::{interleave_record_batch, take_record_batch},
+    array::{
+        Array, ArrayRef, AsArray, Capacities, DynComparator, MutableArrayData, UInt64Array, make_array, make_comparator,
+    },
+    compute::take_record_batch,
+    datatypes::DataType,
     error::ArrowError,
     record_batch::RecordBatch,
-    row::Rows,
+    row::{RowConverter, Rows, SortField},
 };
 use flowsync_schemas::Row;
 
-use crate::{
-    SinkError,
-    arrow::Shape,
-    bucket::Place,
-    file::{comparable, rises},
-};
+use crate::{SinkError, arrow::Shape, bucket::Place};
 
 /// Limits of a bucket.
 #[derive(Clone, Copy, Debug)]
@@ -36,64 +35,78 @@ fn internal(shape: &Shape) -> impl Fn(ArrowError) -> SinkError + '_ {
     |e| SinkError::Row { table: shape.name.to_owned(), column: String::new(), reason: e.to_string() }
 }
 
-/// The rows in the order of their key (the same key: differences rising), with their differences.
-struct Changes {
-    batch: RecordBatch,
-    keys: Rows,
-    order: Vec<usize>,
-    diffs: Vec<i64>,
+/// Turns columns into rows of bytes that compare as the values do.
+fn comparable(batch: &RecordBatch, columns: &[usize]) -> Result<Rows, ArrowError> {
+    let arrays: Vec<ArrayRef> = columns.iter().map(|at| batch.column(*at).clone()).collect();
+    let fields = arrays.iter().map(|a| SortField::new(a.data_type().clone())).collect();
+    RowConverter::new(fields)?.convert_columns(&arrays)
 }
 
-impl Changes {
-    fn new(shape: &Shape, changes: &[(&Row, i64)]) -> Result<Self, SinkError> {
-        let rows: Vec<&Row> = changes.iter().map(|(row, _)| *row).collect();
-        let diffs: Vec<i64> = changes.iter().map(|(_, diff)| *diff).collect();
-        let batch = shape.to_batch(&rows)?;
+/// Compares the key of a row of one batch with that of a row of another.
+struct KeyOrder(Vec<DynComparator>);
+
+impl KeyOrder {
+    fn new(shape: &Shape, a: &RecordBatch, b: &RecordBatch) -> Result<Self, SinkError> {
+        // Rising, nulls first: as the default of `comparable`.
+        let column = |at: &usize| make_comparator(a.column(*at), b.column(*at), Default::default());
+        Ok(Self(shape.key.iter().map(column).collect::<Result<_, _>>().map_err(internal(shape))?))
+    }
+
+    fn cmp(&self, a: usize, b: usize) -> Ordering {
+        self.0.iter().map(|column| column(a, b)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+    }
+}
+
+/// The first of `range` for which `before` does not hold, which holds for all up to there: found in steps that double, so that
+/// what is near is found at once.
+fn seek(range: Range<usize>, before: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut step) = (range.start, 1);
+    while low < range.end && before((low + step - 1).min(range.end - 1)) {
+        low = (low + step).min(range.end);
+        step *= 2;
+    }
+    let mut high = (low + step - 1).min(range.end);
+    while low < high {
+        let middle = low.midpoint(high);
+        if before(middle) { low = middle + 1 } else { high = middle }
+    }
+    low
+}
+
+/// Rows that all go, or all come, in the order of their key.
+struct Side(RecordBatch);
+
+impl Side {
+    fn new(shape: &Shape, rows: &[&Row], twice: &'static str) -> Result<Self, SinkError> {
+        let batch = shape.to_batch(rows)?;
         let keys = comparable(&batch, &shape.key).map_err(internal(shape))?;
-        let mut order: Vec<usize> = (0..rows.len()).collect();
-        order.sort_unstable_by(|a, b| keys.row(*a).cmp(&keys.row(*b)).then(diffs[*a].cmp(&diffs[*b])));
-        Ok(Self { batch, keys, order, diffs })
-    }
-
-    /// The changes of one key after the other: at most one row goes, at most one comes.
-    fn groups(&self, shape: &Shape) -> Result<Vec<Group>, SinkError> {
-        let mut groups: Vec<Group> = Vec::with_capacity(self.order.len());
-        for at in &self.order {
-            let diverged = |reason| self.diverged(shape, *at, reason);
-            let same = groups.last().is_some_and(|g| self.keys.row(g.any()) == self.keys.row(*at));
-            if !same {
-                groups.push(Group::default());
-            }
-            let Some(group) = groups.last_mut() else { continue };
-            match self.diffs[*at] {
-                -1 if group.goes.is_none() => group.goes = Some(*at),
-                1 if group.comes.is_none() => group.comes = Some(*at),
-                -1 => return Err(diverged("two rows of the key are retracted at once")),
-                1 => return Err(diverged("two rows with the key are added at once")),
-                _ => return Err(diverged("a row with a difference other than +1 or -1")),
-            }
+        let mut order: Vec<u64> = (0..rows.len() as u64).collect();
+        order.sort_unstable_by(|a, b| keys.row(*a as usize).cmp(&keys.row(*b as usize)));
+        let same = |pair: &[u64]| keys.row(pair[0] as usize) == keys.row(pair[1] as usize);
+        if let Some(at) = order.windows(2).find(|pair| same(pair)) {
+            return Err(diverged(shape, &batch, at[1] as usize, twice));
         }
-        Ok(groups)
+        Ok(Self(take_record_batch(&batch, &UInt64Array::from(order)).map_err(internal(shape))?))
     }
 
-    fn diverged(&self, shape: &Shape, at: usize, reason: &'static str) -> SinkError {
-        let key = shape.key_text(&self.batch, at);
-        SinkError::Diverged { table: shape.name.to_owned(), key, reason }
+    fn len(&self) -> usize {
+        self.0.num_rows()
+    }
+
+    /// Where each row's key is among rows that are in order, or where it would be; and whether it is there.
+    fn places(&self, shape: &Shape, rows: &RecordBatch) -> Result<Vec<(usize, bool)>, SinkError> {
+        let order = KeyOrder::new(shape, rows, &self.0)?;
+        let mut from = 0;
+        let place = |at| {
+            from = seek(from..rows.num_rows(), |row| order.cmp(row, at).is_lt());
+            (from, from < rows.num_rows() && order.cmp(from, at).is_eq())
+        };
+        Ok((0..self.len()).map(place).collect())
     }
 }
 
-/// What happens to one key: positions among the changes.
-#[derive(Default)]
-struct Group {
-    goes: Option<usize>,
-    comes: Option<usize>,
-}
-
-impl Group {
-    fn any(&self) -> usize {
-        // A group is made for the change that is put into it next.
-        self.goes.or(self.comes).unwrap_or_default()
-    }
+fn diverged(shape: &Shape, batch: &RecordBatch, at: usize, reason: &'static str) -> SinkError {
+    SinkError::Diverged { table: shape.name.to_owned(), key: shape.key_text(batch, at), reason }
 }
 
 /// The rows after differences were applied to `old`, and how many keys they touched.
@@ -102,59 +115,93 @@ pub(crate) fn apply(
     old: &RecordBatch,
     changes: &[(&Row, i64)],
 ) -> Result<(RecordBatch, usize), SinkError> {
-    let changes = Changes::new(shape, changes)?;
-    let groups = changes.groups(shape)?;
-    let old_keys = comparable(old, &shape.key).map_err(internal(shape))?;
-    let mut picked: Vec<(usize, usize)> = Vec::with_capacity(old.num_rows() + groups.len());
-    let (mut gone_old, mut gone_new) = (Vec::new(), Vec::new());
-    let mut at = 0;
-    for group in &groups {
-        let key = changes.keys.row(group.any());
-        let here = loop {
-            if at == old.num_rows() {
-                break false;
-            }
-            match old_keys.row(at).cmp(&key) {
-                Ordering::Less => picked.push((0, at)),
-                Ordering::Equal => break true,
-                Ordering::Greater => break false,
-            }
-            at += 1;
-        };
-        match (here, group.goes) {
-            (true, Some(goes)) => {
-                gone_old.push(at as u64);
-                gone_new.push(goes as u64);
-                at += 1;
-            }
-            (true, None) => return Err(changes.diverged(shape, group.any(), "a second row for the key")),
-            (false, Some(goes)) => return Err(changes.diverged(shape, goes, "a row is retracted that is not there")),
-            (false, None) => {}
-        }
-        picked.extend(group.comes.map(|comes| (1, comes)));
+    if let Some((row, _)) = changes.iter().find(|(_, diff)| diff.abs() != 1) {
+        return Err(diverged(shape, &shape.to_batch(&[row])?, 0, "a row with a difference other than +1 or -1"));
     }
-    picked.extend((at..old.num_rows()).map(|i| (0, i)));
-    same_rows(shape, old, gone_old, &changes, gone_new)?;
-    let new = interleave_record_batch(&[old, &changes.batch], &picked).map_err(internal(shape))?;
-    Ok((new, groups.len()))
+    let rows = |wanted| changes.iter().filter(move |(_, diff)| *diff == wanted).map(|(row, _)| *row);
+    let goes = Side::new(shape, &rows(-1).collect::<Vec<_>>(), "two rows of the key are retracted at once")?;
+    let comes = Side::new(shape, &rows(1).collect::<Vec<_>>(), "two rows with the key are added at once")?;
+    let gone = goes.places(shape, old)?;
+    if let Some(at) = gone.iter().position(|(_, there)| !there) {
+        return Err(diverged(shape, &goes.0, at, "a row is retracted that is not there"));
+    }
+    let gone: Vec<usize> = gone.into_iter().map(|(place, _)| place).collect();
+    same_rows(shape, old, &gone, &goes)?;
+    let mut runs = Runs { gone: &gone, ..Runs::default() };
+    let mut replaced = 0;
+    for (at, (place, there)) in comes.places(shape, old)?.into_iter().enumerate() {
+        if there && gone.binary_search(&place).is_err() {
+            return Err(diverged(shape, &comes.0, at, "a second row for the key"));
+        }
+        replaced += usize::from(there);
+        runs.keep_until(place);
+        runs.push(1, at..at + 1);
+    }
+    runs.keep_until(old.num_rows());
+    Ok((runs.copy(shape, old, &comes.0)?, goes.len() + comes.len() - replaced))
+}
+
+/// Rows of two batches, the old and the new, in the order in which they are wanted.
+#[derive(Default)]
+struct Runs<'a> {
+    /// Old rows that are not wanted; rising.
+    gone: &'a [usize],
+    /// Old rows before this one are dealt with.
+    at: usize,
+    runs: Vec<(usize, Range<usize>)>,
+}
+
+impl Runs<'_> {
+    /// Puts what is left of the old rows before `end`.
+    fn keep_until(&mut self, end: usize) {
+        while let Some((first, others)) = self.gone.split_first()
+            && *first < end
+        {
+            self.push(0, self.at..*first);
+            (self.at, self.gone) = (first + 1, others);
+        }
+        self.push(0, self.at..end);
+        self.at = self.at.max(end);
+    }
+
+    fn push(&mut self, batch: usize, rows: Range<usize>) {
+        match self.runs.last_mut() {
+            _ if rows.is_empty() => {}
+            Some((last, before)) if *last == batch && before.end == rows.start => before.end = rows.end,
+            _ => self.runs.push((batch, rows)),
+        }
+    }
+
+    fn copy(&self, shape: &Shape, old: &RecordBatch, new: &RecordBatch) -> Result<RecordBatch, SinkError> {
+        let rows = self.runs.iter().map(|(_, rows)| rows.len()).sum();
+        let column = |(old, new): (&ArrayRef, &ArrayRef)| {
+            let capacities = match old.data_type() {
+                DataType::Utf8 => {
+                    let bytes = |texts: &ArrayRef| texts.as_string::<i32>().values().len();
+                    Capacities::Binary(rows, Some(bytes(old) + bytes(new)))
+                }
+                _ => Capacities::Array(rows),
+            };
+            let (old, new) = (old.to_data(), new.to_data());
+            let mut copy = MutableArrayData::with_capacities(vec![&old, &new], false, capacities);
+            self.runs.iter().try_for_each(|(batch, rows)| copy.try_extend(*batch, rows.start, rows.end))?;
+            Ok(make_array(copy.freeze()))
+        };
+        let columns = old.columns().iter().zip(new.columns()).map(column).collect::<Result<_, ArrowError>>();
+        RecordBatch::try_new(shape.schema.clone(), columns.map_err(internal(shape))?).map_err(internal(shape))
+    }
 }
 
 /// Holds that the rows that go are, in every column, the rows that are there.
-fn same_rows(
-    shape: &Shape,
-    old: &RecordBatch,
-    gone_old: Vec<u64>,
-    changes: &Changes,
-    gone_new: Vec<u64>,
-) -> Result<(), SinkError> {
-    let there = take_record_batch(old, &UInt64Array::from(gone_old)).map_err(internal(shape))?;
-    let named = take_record_batch(&changes.batch, &UInt64Array::from(gone_new.clone())).map_err(internal(shape))?;
-    if there.columns() == named.columns() {
+fn same_rows(shape: &Shape, old: &RecordBatch, gone: &[usize], goes: &Side) -> Result<(), SinkError> {
+    let gone = UInt64Array::from_iter_values(gone.iter().map(|at| *at as u64));
+    let there = take_record_batch(old, &gone).map_err(internal(shape))?;
+    if there.columns() == goes.0.columns() {
         return Ok(());
     }
-    let differs = (0..there.num_rows()).find(|i| there.slice(*i, 1).columns() != named.slice(*i, 1).columns());
-    let at = differs.map_or(0, |i| gone_new[i] as usize);
-    Err(changes.diverged(shape, at, "the row that is retracted has other values than the one that is there"))
+    let differs = (0..there.num_rows()).find(|i| there.slice(*i, 1).columns() != goes.0.slice(*i, 1).columns());
+    let reason = "the row that is retracted has other values than the one that is there";
+    Err(diverged(shape, &goes.0, differs.unwrap_or_default(), reason))
 }
 
 /// What a bucket should hold, and how far the rows that it holds are from it.
@@ -198,7 +245,8 @@ pub(crate) fn compare(shape: &Shape, old: &RecordBatch, expected: &[(&Row, i64)]
 
 /// Whether the rows are as a file has to have them: keys rising, none twice.
 pub(crate) fn in_order(shape: &Shape, batch: &RecordBatch) -> Result<bool, SinkError> {
-    Ok(rises(&comparable(batch, &shape.key).map_err(internal(shape))?))
+    let order = KeyOrder::new(shape, batch, batch)?;
+    Ok((1..batch.num_rows()).all(|at| order.cmp(at - 1, at).is_lt()))
 }
 
 /// Cuts rows that are too many for one bucket. `last` says that no bucket follows: rows then keep coming at the end, and
@@ -266,6 +314,28 @@ mod tests {
         assert_eq!(shape.to_rows(&new), [a, b2, d]);
         assert_eq!(keys, 4);
         assert!(in_order(&shape, &new).unwrap());
+    }
+
+    #[test]
+    fn what_is_sought_is_found_at_any_distance() {
+        for length in 0..70 {
+            for place in 0..=length {
+                for from in 0..=place {
+                    assert_eq!(seek(from..length, |at| at < place), place, "{from}..{length}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn runs_leave_out_what_goes_and_put_together_what_is_in_a_row() {
+        let mut runs = Runs { gone: &[0, 3, 4, 9], ..Runs::default() };
+        for (at, place) in [0, 0, 3, 6, 9].into_iter().enumerate() {
+            runs.keep_until(place);
+            runs.push(1, at..at + 1);
+        }
+        runs.keep_until(10);
+        assert_eq!(runs.runs, [(1, 0..2), (0, 1..3), (1, 2..3), (0, 5..6), (1, 3..4), (0, 6..9), (1, 4..5)]);
     }
 
     #[test]

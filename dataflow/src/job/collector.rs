@@ -10,7 +10,7 @@ use std::{
 
 use flowsync_schemas::{Epoch, EpochDelta, Row, RowsDigest, TableChange};
 
-use super::{Gauge, Report};
+use super::{Report, gauge::Gauge};
 
 /// Changed rows by table.
 type Tables = BTreeMap<&'static str, Vec<(Row, i64)>>;
@@ -65,7 +65,7 @@ impl Collector {
                 if self.deltas.send(delta).is_err() {
                     return;
                 }
-                gauge.set(|inside| inside.map(|n| n.saturating_sub(1)));
+                gauge.leave();
             }
         }
     }

@@ -231,6 +231,11 @@ fn key(sort: &str, what: impl Hash, span: i64) -> u64 {
     (sort, what, span).hashed()
 }
 
+/// Tells apart what stands under one key, and many do, without a look at what it points to: sorting stays within the row.
+fn apart(id: EntityId) -> u64 {
+    id.0 as u64
+}
+
 fn spans(from_hour: i64, to_hour: i64, length: i64) -> impl Iterator<Item = i64> {
     from_hour.div_euclid(length)..=to_hour.div_euclid(length)
 }
@@ -380,16 +385,18 @@ pub fn candidates<'s>(
     });
     // Most new versions change nothing that is looked at here.
     let changes = changes.consolidate_stream();
-    let looked_up = changes.flat_map(|change| change.keys().into_iter().map(move |key| (key, change.clone())));
+    let looked_up =
+        changes.flat_map(|change| change.keys().into_iter().map(move |key| (key, (apart(change.id), change.clone()))));
     let compared = Rc::clone(model);
-    let found = looked_up.by_key().join_core(postings(cx, model).by_key(), move |key, change, (ticket, since)| {
-        let candidate = (*since < change.began).then(|| change.compare(ticket, &compared)).flatten();
-        let path = || change.touched_keys().find(|(_, touched)| touched == key);
-        let touched = candidate.as_ref().filter(|_| *since > ALWAYS).and_then(|_| path());
-        let touched = touched.map(|(path, _)| Found::Touched(ticket.named.clone(), path));
-        let id = change.id;
-        touched.into_iter().chain(candidate.map(Found::Compared)).map(move |found| (id, found))
-    });
+    let found =
+        looked_up.by_key().join_core(postings(cx, model).by_key(), move |key, (_, change), (_, ticket, since)| {
+            let candidate = (*since < change.began).then(|| change.compare(ticket, &compared)).flatten();
+            let path = || change.touched_keys().find(|(_, touched)| touched == key);
+            let touched = candidate.as_ref().filter(|_| *since > ALWAYS).and_then(|_| path());
+            let touched = touched.map(|(path, _)| Found::Touched(ticket.named.clone(), path));
+            let id = change.id;
+            touched.into_iter().chain(candidate.map(Found::Compared)).map(move |found| (id, found))
+        });
     let ranked = Rc::clone(model);
     // Several keys lead to the same pair: here it counts once, and values come sorted by rank.
     reduce(found, "Candidates", move |_, found, out| {

@@ -10,7 +10,7 @@ use flowsync_schemas::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{OWN_HOURS, SPAN_HOURS, TICKETS_MAX, Word, hashed, hour, key, touched, words};
+use super::{OWN_HOURS, SPAN_HOURS, TICKETS_MAX, Word, apart, hashed, hour, key, touched, words};
 use crate::{
     cx::Cx,
     ops::{Arranged, Coll, Shared, Version, reduce},
@@ -84,8 +84,8 @@ impl Ticket {
     }
 }
 
-/// A ticket under a key. Where a touched file leads to it, since which hour; else [`ALWAYS`].
-pub(super) type Posting = (Shared<Ticket>, i64);
+/// A ticket under a key, behind what tells it [`apart`]. Where a touched file leads to it, since which hour; else [`ALWAYS`].
+pub(super) type Posting = (u64, Shared<Ticket>, i64);
 
 /// The hour of what leads to a ticket at any time.
 pub(super) const ALWAYS: i64 = i64::MIN;
@@ -103,15 +103,16 @@ fn tickets<'s>(cx: &mut Cx<'s>, model: &Rc<Unstated>) -> Arranged<'s, EntityId, 
 /// Tickets under the keys that lead to them, where these do not lead to too many.
 pub(super) fn postings<'s>(cx: &mut Cx<'s>, model: &Rc<Unstated>) -> Coll<'s, (u64, Posting)> {
     let tickets = tickets(cx, model);
-    let named = tickets.clone().flat_map_ref(|_, ticket| {
+    let named = tickets.clone().flat_map_ref(|id, ticket| {
         let (span, own) = (ticket.created_hour.div_euclid(SPAN_HOURS), ticket.created_hour.div_euclid(OWN_HOURS));
         let persons: BTreeSet<_> = [ticket.assignee, ticket.reporter].into_iter().flatten().collect();
         let persons = persons.into_iter().map(|person| key("person", person, own));
         let keys: Vec<u64> = ticket.words.iter().map(|(word, _)| key("word", word, span)).chain(persons).collect();
-        let ticket = ticket.clone();
-        keys.into_iter().map(move |key| (key, (ticket.clone(), ALWAYS)))
+        let (id, ticket) = (apart(*id), ticket.clone());
+        keys.into_iter().map(move |key| (key, (id, ticket.clone(), ALWAYS)))
     });
-    let touched = touched::touched(cx).join_core(tickets, |_, (key, hour), ticket| [(*key, (ticket.clone(), *hour))]);
+    let touched = touched::touched(cx)
+        .join_core(tickets, |id, (key, hour), ticket| [(*key, (apart(*id), ticket.clone(), *hour))]);
     let posted = named.concat(touched);
     let crowded =
         posted.clone().map(|(key, _)| key).count_total().flat_map(|(key, n)| (n as i64 > TICKETS_MAX).then_some(key));
