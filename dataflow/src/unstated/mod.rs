@@ -20,7 +20,7 @@ mod oracle;
 mod tickets;
 mod touched;
 
-use std::{cmp::Reverse, collections::BTreeMap, hash::Hash, rc::Rc, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap, hash::Hash, ops::RangeInclusive, rc::Rc, sync::Arc};
 
 use differential_dataflow::Hashable;
 use flowsync_schemas::{
@@ -61,6 +61,9 @@ pub const CANDIDATES: usize = 8;
 const SPAN_HOURS: i64 = 4_383;
 /// Whole spans before that of the work.
 const SPANS_BACK: i64 = 2;
+/// Spans under one key of the index: a change has fewer keys for each of its words, and of the tickets that they lead to some are
+/// not of its time.
+const SPANS_TOGETHER: i64 = 4;
 /// Tickets of the author are looked up in the span of the work and the one before.
 const OWN_HOURS: i64 = 45 * 24;
 /// Files that stated commits of a ticket touched are looked up in the span in which the work began and those before.
@@ -236,8 +239,8 @@ fn apart(id: EntityId) -> u64 {
     id.0 as u64
 }
 
-fn spans(from_hour: i64, to_hour: i64, length: i64) -> impl Iterator<Item = i64> {
-    from_hour.div_euclid(length)..=to_hour.div_euclid(length)
+fn spans(from: i64, to: i64, length: i64) -> RangeInclusive<i64> {
+    from.div_euclid(length)..=to.div_euclid(length)
 }
 
 impl Change {
@@ -245,11 +248,17 @@ impl Change {
         hour(self.worked_at)
     }
 
+    /// The spans in which tickets were created that its words lead to.
+    fn spans_of_words(&self) -> RangeInclusive<i64> {
+        spans(self.hour() - SPANS_BACK * SPAN_HOURS, self.hour() + AHEAD_HOURS, SPAN_HOURS)
+    }
+
     /// The keys under which its candidates are.
     fn keys(&self) -> Vec<u64> {
         let (hour, ahead) = (self.hour(), self.hour() + AHEAD_HOURS);
-        let by_word = spans(hour - SPANS_BACK * SPAN_HOURS, ahead, SPAN_HOURS)
-            .flat_map(|span| self.looked_up.iter().map(move |word| key("word", word, span)));
+        let spans_of_words = self.spans_of_words();
+        let blocks = spans(*spans_of_words.start(), *spans_of_words.end(), SPANS_TOGETHER);
+        let by_word = blocks.flat_map(|block| self.looked_up.iter().map(move |word| key("word", word, block)));
         let own = self
             .people
             .iter()
@@ -390,7 +399,11 @@ pub fn candidates<'s>(
     let compared = Rc::clone(model);
     let found =
         looked_up.by_key().join_core(postings(cx, model).by_key(), move |key, (_, change), (_, ticket, since)| {
-            let candidate = (*since < change.began).then(|| change.compare(ticket, &compared)).flatten();
+            let in_time = match *since {
+                ALWAYS => change.spans_of_words().contains(&ticket.span()),
+                since => since < change.began,
+            };
+            let candidate = in_time.then(|| change.compare(ticket, &compared)).flatten();
             let path = || change.touched_keys().find(|(_, touched)| touched == key);
             let touched = candidate.as_ref().filter(|_| *since > ALWAYS).and_then(|_| path());
             let touched = touched.map(|(path, _)| Found::Touched(ticket.named.clone(), path));

@@ -10,7 +10,7 @@ use flowsync_schemas::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{OWN_HOURS, SPAN_HOURS, TICKETS_MAX, Word, apart, hashed, hour, key, touched, words};
+use super::{OWN_HOURS, SPAN_HOURS, SPANS_TOGETHER, TICKETS_MAX, Word, apart, hashed, hour, key, touched, words};
 use crate::{
     cx::Cx,
     ops::{Arranged, Coll, Shared, Version, reduce},
@@ -72,6 +72,11 @@ impl Ticket {
         })
     }
 
+    /// The span in which it was created.
+    pub(super) fn span(&self) -> i64 {
+        self.created_hour.div_euclid(SPAN_HOURS)
+    }
+
     /// Where it stood at a time, in the words of [`flowsync_schemas::fact::Feature::Progress`].
     pub(super) fn stood(&self, at: Micros) -> i64 {
         let until = &self.course[..self.course.partition_point(|(since, _)| *since <= at)];
@@ -100,21 +105,23 @@ fn tickets<'s>(cx: &mut Cx<'s>, model: &Rc<Unstated>) -> Arranged<'s, EntityId, 
     })
 }
 
-/// Tickets under the keys that lead to them, where these do not lead to too many.
+/// Tickets under the keys that lead to them, where these do not lead to too many: of a word in each span by itself.
 pub(super) fn postings<'s>(cx: &mut Cx<'s>, model: &Rc<Unstated>) -> Coll<'s, (u64, Posting)> {
     let tickets = tickets(cx, model);
     let named = tickets.clone().flat_map_ref(|id, ticket| {
-        let (span, own) = (ticket.created_hour.div_euclid(SPAN_HOURS), ticket.created_hour.div_euclid(OWN_HOURS));
+        let (span, own) = (ticket.span(), ticket.created_hour.div_euclid(OWN_HOURS));
         let persons: BTreeSet<_> = [ticket.assignee, ticket.reporter].into_iter().flatten().collect();
-        let persons = persons.into_iter().map(|person| key("person", person, own));
-        let keys: Vec<u64> = ticket.words.iter().map(|(word, _)| key("word", word, span)).chain(persons).collect();
+        let persons = persons.into_iter().map(|person| key("person", person, own)).map(|key| (key, key));
+        let block = span.div_euclid(SPANS_TOGETHER);
+        let words = ticket.words.iter().map(|(word, _)| (key("word", word, span), key("word", word, block)));
+        let keys: Vec<(u64, u64)> = words.chain(persons).collect();
         let (id, ticket) = (apart(*id), ticket.clone());
-        keys.into_iter().map(move |key| (key, (id, ticket.clone(), ALWAYS)))
+        keys.into_iter().map(move |(crowd, key)| (crowd, (key, (id, ticket.clone(), ALWAYS))))
     });
     let touched = touched::touched(cx)
-        .join_core(tickets, |id, (key, hour), ticket| [(*key, (apart(*id), ticket.clone(), *hour))]);
+        .join_core(tickets, |id, (key, hour), ticket| [(*key, (*key, (apart(*id), ticket.clone(), *hour)))]);
     let posted = named.concat(touched);
     let crowded =
         posted.clone().map(|(key, _)| key).count_total().flat_map(|(key, n)| (n as i64 > TICKETS_MAX).then_some(key));
-    posted.antijoin(crowded)
+    posted.antijoin(crowded).map(|(_, posting)| posting)
 }
