@@ -115,7 +115,7 @@ pub(crate) fn apply(
     old: &RecordBatch,
     changes: &[(&Row, i64)],
 ) -> Result<(RecordBatch, usize), SinkError> {
-    if let Some((row, _)) = changes.iter().find(|(_, diff)| diff.abs() != 1) {
+    if let Some((row, _)) = changes.iter().find(|(_, diff)| !matches!(diff, -1 | 1)) {
         return Err(diverged(shape, &shape.to_batch(&[row])?, 0, "a row with a difference other than +1 or -1"));
     }
     let rows = |wanted| changes.iter().filter(move |(_, diff)| *diff == wanted).map(|(row, _)| *row);
