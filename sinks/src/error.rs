@@ -73,12 +73,12 @@ pub enum SinkError {
     /// Views whose version changed hold nothing yet.
     #[error("the views {0} are new or have another version: hand every row of them to `reconcile` first")]
     NeedsReconcile(String),
-    /// A data file is missing, torn or altered.
+    /// A data file, or the Delta log of a table, is missing, torn or altered.
     #[error(
         "{path}: {reason}; put the file back from a backup, or rebuild the tables (the log holds everything that they hold)"
     )]
     File {
-        /// The file, below the data directory.
+        /// The file, or the folder of the log, below the data directory.
         path: String,
         /// What is wrong with it.
         reason: String,
@@ -119,7 +119,7 @@ fn may_pass(error: &object_store::Error) -> bool {
 }
 
 /// What storage said, at the bottom of an error.
-fn storage_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a object_store::Error> {
+pub(crate) fn storage_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a object_store::Error> {
     // These two do not give what they hold as their source.
     if let Some(delta_kernel::Error::ObjectStore(cause)) = error.downcast_ref() {
         return Some(cause);

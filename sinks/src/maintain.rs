@@ -193,7 +193,7 @@ impl Table {
     async fn checkpoint(&mut self, before: Option<u64>, cutoff_millis: i64) -> Result<(), SinkError> {
         let failed = |e| SinkError::delta(self.spec.name)(e);
         let mut table = DeltaTable::new(self.log.clone());
-        table.load_version(self.version).await.map_err(failed)?;
+        self.read(table.load_version(self.version)).await?;
         checkpoints::create_checkpoint(&table, None).await.map_err(failed)?;
         self.checkpointed = self.version;
         if let Some(before) = before {

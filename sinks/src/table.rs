@@ -10,10 +10,12 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    panic::AssertUnwindSafe,
     sync::Arc,
 };
 
 use deltalake_core::{
+    DeltaResult,
     kernel::{
         Action, Add, EagerSnapshot, LogicalFileView, Metadata, MetadataExt, Protocol, Remove, Transaction,
         new_metadata,
@@ -23,6 +25,7 @@ use deltalake_core::{
     protocol::{DeltaOperation, OutputMode},
 };
 use flowsync_schemas::{Epoch, FilesDigest, TableSpec, TableVersion};
+use futures::FutureExt;
 use object_store::ObjectStore;
 use url::Url;
 use uuid::Uuid;
@@ -31,6 +34,7 @@ use crate::{
     SinkError,
     arrow::Shape,
     bucket::{Bucket, Buckets, place_in},
+    error::storage_cause,
 };
 
 /// A file that no longer belongs to the table, since this version.
@@ -194,7 +198,18 @@ impl Table {
 
     /// The table at a version, or the newest.
     async fn snapshot(&self, version: Option<u64>) -> Result<EagerSnapshot, SinkError> {
-        EagerSnapshot::try_new(self.log.as_ref(), version).await.map_err(SinkError::delta(self.spec.name))
+        self.read(EagerSnapshot::try_new(self.log.as_ref(), version)).await
+    }
+
+    /// Reads the Delta log. What storage does not explain is damage, and so is a panic: the reader of checkpoints (parquet 59)
+    /// has some on bytes that are not as they were written.
+    pub async fn read<T>(&self, reading: impl Future<Output = DeltaResult<T>>) -> Result<T, SinkError> {
+        match AssertUnwindSafe(reading).catch_unwind().await {
+            Ok(Ok(read)) => Ok(read),
+            Ok(Err(e)) if storage_cause(&e).is_some() => Err(SinkError::delta(self.spec.name)(e)),
+            Ok(Err(e)) => Err(self.lost(&format!("cannot be read ({e})"))),
+            Err(_) => Err(self.lost("a checkpoint cannot be read")),
+        }
     }
 
     async fn newest(&self) -> Result<Option<EagerSnapshot>, SinkError> {

@@ -543,6 +543,21 @@ mod tests {
     }
 
     #[test]
+    fn a_word_leads_to_every_span_of_its_time_by_two_keys_at_most() {
+        let model = model(0);
+        for thirds in -9..40 {
+            let mut change = commit(&model, "basket", "", vec![]);
+            change.worked_at = Micros::from_secs(thirds * SPAN_HOURS / 3 * 3_600);
+            let keys = change.keys();
+            assert!(keys.len() <= 2 && change.spans_of_words().count() as i64 > SPANS_BACK, "{keys:?}");
+            for span in change.spans_of_words() {
+                let leads = key("word", "basket".hashed(), span.div_euclid(SPANS_TOGETHER));
+                assert!(keys.contains(&leads), "{span} of {:?}", change.spans_of_words());
+            }
+        }
+    }
+
+    #[test]
     fn the_rarest_words_are_looked_up_and_unknown_ones_by_their_length() {
         let model = model(0);
         let text = "price basket it-is unknownest another";

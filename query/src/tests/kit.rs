@@ -14,7 +14,10 @@ use arrow::{
 };
 use deltalake_core::{
     DeltaTable,
-    kernel::{Action, Add, DataType, Remove, transaction::CommitBuilder},
+    kernel::{
+        Action, Add, DataType, Remove,
+        transaction::{CommitBuilder, CommitProperties},
+    },
     operations::create::CreateBuilder,
     protocol::{DeltaOperation, SaveMode},
     table::config::TableProperty,
@@ -148,7 +151,7 @@ impl Store {
         let table = self.tables.get_mut(spec.name).unwrap();
         if !actions.is_empty() {
             let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
-            let commit = CommitBuilder::default().with_actions(actions);
+            let commit = CommitBuilder::from(CommitProperties::default()).with_actions(actions);
             let state = table.snapshot().unwrap().clone();
             commit.build(Some(&state), table.log_store(), operation).await.unwrap();
             table.update_state().await.unwrap();

@@ -259,6 +259,32 @@ async fn a_file_that_is_gone_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_at_which_its_reader_panics_is_told() {
+    let mut store = Store::new();
+    for epoch in 1..=4 {
+        store.commit(epoch, &[(&THINGS.table, vec![thing(Some("a"), epoch as i64, "")])]).await;
+    }
+    let log = std::fs::read_dir(store.dir.path().join("tables/things/_delta_log")).unwrap();
+    let mut log = log.map(|entry| entry.unwrap().path());
+    let checkpoint = log.find(|path| path.extension().is_some_and(|end| end == "parquet")).unwrap();
+    let bytes = std::fs::read(&checkpoint).unwrap();
+    let mut panics = 0;
+    // Headers of pages; that of the first column is among them.
+    for bit in 0..8 * 32 {
+        let mut altered = bytes.clone();
+        altered[bit / 8] ^= 1 << (bit % 8);
+        std::fs::write(&checkpoint, altered).unwrap();
+        let snapshot = store.engine().snapshot(AsOf::Newest).await.unwrap();
+        let Err(error) = snapshot.sql("select * from things", &[]).await else { continue };
+        let text = error.to_string();
+        assert!(text.contains("things"), "bit {bit}: {text}");
+        let panicked = text.contains("a checkpoint in its Delta log");
+        panics += usize::from(panicked && matches!(error, QueryError::Data(_)));
+    }
+    assert!(panics > 0, "no bit made the reader panic");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_format_holds_every_kind() {
     let (_store, snapshot) = filled().await;
     let answer = snapshot.sql("select * from things where part < 2 order by part", &[]).await.unwrap();

@@ -144,6 +144,7 @@ fn a_flipped_bit_of_a_data_file_or_of_a_delta_log_is_told_or_harmless() {
             let bytes = std::fs::read(&file).unwrap();
             for _ in 0..24 {
                 let (at, bit) = (fastrand::usize(..bytes.len()), fastrand::u8(..8));
+                let what = format!("bit {bit} of byte {at} of {}", file.display());
                 let mut altered = bytes.clone();
                 altered[at] ^= 1 << bit;
                 std::fs::write(&file, altered).unwrap();
@@ -152,9 +153,9 @@ fn a_flipped_bit_of_a_data_file_or_of_a_delta_log_is_told_or_harmless() {
                     Err(error) => Err(error),
                 };
                 match read {
-                    Ok(rows) => assert_eq!(sorted(rows), held, "bit {bit} of byte {at} of {}", file.display()),
+                    Ok(rows) => assert_eq!(sorted(rows), held, "{what}"),
                     Err(error) => {
-                        assert!(error.to_string().contains("events"), "{error}");
+                        assert!(error.to_string().contains("events"), "{what}: {error}");
                         told += 1;
                     }
                 }
@@ -169,6 +170,35 @@ fn a_flipped_bit_of_a_data_file_or_of_a_delta_log_is_told_or_harmless() {
 fn sorted(mut rows: Vec<Row>) -> Vec<Row> {
     rows.sort();
     rows
+}
+
+#[test]
+fn a_checkpoint_at_which_its_reader_panics_is_told() {
+    run(async {
+        let (deltas, _) = play(&history());
+        let dir = TempDir::new().unwrap();
+        let mut sink = open(dir.path()).await.unwrap();
+        for delta in deltas {
+            sink.commit(delta).await.unwrap();
+        }
+        drop(sink);
+        let mut log =
+            std::fs::read_dir(dir.path().join("tables/events/_delta_log")).unwrap().map(|e| e.unwrap().path());
+        let checkpoint = log.find(|p| p.extension().is_some_and(|end| end == "parquet")).unwrap();
+        let bytes = std::fs::read(&checkpoint).unwrap();
+        let mut panics = 0;
+        // Headers of pages; that of the first column is among them.
+        for bit in 0..8 * 32 {
+            let mut altered = bytes.clone();
+            altered[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&checkpoint, altered).unwrap();
+            let Err(error) = open(dir.path()).await else { continue };
+            let text = error.to_string();
+            assert!(text.contains("tables/events/"), "bit {bit}: {text}");
+            panics += usize::from(error.calls_for_rebuild() && text.contains("a checkpoint cannot be read"));
+        }
+        assert!(panics > 0, "no bit made the reader panic");
+    });
 }
 
 #[test]
