@@ -331,10 +331,10 @@ fn an_address_that_is_no_text_is_refused_like_any_other() {
 #[test]
 fn a_source_above_its_rate_is_told_when_to_come_back() {
     let server = Server::start(GatewayLimits { source_per_sec: 1, source_burst: 3, ..limits() });
-    let answers: Vec<_> = (0..10).map(|n| server.post(&n.to_string(), b"Ada")).collect();
-    let accepted = answers.iter().filter(|a| a.status == 202).count();
-    assert!((3..10).contains(&accepted), "{accepted}");
-    let limited = answers.iter().find(|a| a.status != 202).unwrap();
+    // A busy machine is no quick sender: how many it takes is up to it.
+    let answers = (0..100).map(|n| server.post(&n.to_string(), b"Ada"));
+    let (accepted, limited) = answers.enumerate().find(|(_, answer)| answer.status != 202).unwrap();
+    assert!(accepted >= 3, "{accepted}");
     limited.error(429, "rate_limited");
     assert!(limited.header("retry-after").parse::<u64>().unwrap() >= 1);
     assert_eq!(server.kept().len(), accepted);

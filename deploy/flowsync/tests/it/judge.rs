@@ -22,7 +22,7 @@ use datafusion::{
 };
 use flowsync_dataflow::{Config, Job, Read, views};
 use flowsync_schemas::{
-    ColumnKind, ColumnSpec, EpochDelta, Fact, FactBody, Micros, Rejection, Row, Signal, Value,
+    ColumnKind, ColumnSpec, EpochDelta, Fact, FactBody, Micros, Rejection, Row, Signal, TableSpec, Value,
     fact::base_tables,
     model::{Model, ModelRow},
 };
@@ -177,26 +177,31 @@ pub async fn oracle_session(tables: &Tables, model: &Model) -> SessionContext {
 pub async fn verdict(tables: &Tables, model: &Model) -> Result<(), String> {
     let cx = oracle_session(tables, model).await;
     for view in views::ALL {
-        let table = &view.spec.table;
-        let columns = (table.columns)();
-        let names: Vec<_> = columns.iter().map(|c| c.name).collect();
-        let sql = format!("select {} from {}", names.join(", "), table.name);
-        let want = query(&cx, &sql, &columns, table.name).await;
-        let have = tables.rows(table.name);
-        let mut keys: Vec<Row> = have.iter().map(|row| table.key_of(row)).collect();
-        keys.sort();
-        keys.dedup();
-        if keys.len() != have.len() {
-            return Err(format!("{}: {} rows for {} keys", table.name, have.len(), keys.len()));
-        }
-        if want != have {
-            let extra: Vec<_> = have.iter().filter(|r| !want.contains(r)).take(3).collect();
-            let missing: Vec<_> = want.iter().filter(|r| !have.contains(r)).take(3).collect();
-            return Err(format!(
-                "{} ({names:?})\n  not in the oracle: {extra:#?}\n  only in the oracle: {missing:#?}",
-                table.name
-            ));
-        }
+        compare(&cx, tables, &view.spec.table).await?;
+    }
+    Ok(())
+}
+
+/// Compares one view with its oracle in a session of [`oracle_session`].
+pub async fn compare(cx: &SessionContext, tables: &Tables, table: &TableSpec) -> Result<(), String> {
+    let columns = (table.columns)();
+    let names: Vec<_> = columns.iter().map(|c| c.name).collect();
+    let sql = format!("select {} from {}", names.join(", "), table.name);
+    let want = query(cx, &sql, &columns, table.name).await;
+    let have = tables.rows(table.name);
+    let mut keys: Vec<Row> = have.iter().map(|row| table.key_of(row)).collect();
+    keys.sort();
+    keys.dedup();
+    if keys.len() != have.len() {
+        return Err(format!("{}: {} rows for {} keys", table.name, have.len(), keys.len()));
+    }
+    if want != have {
+        let extra: Vec<_> = have.iter().filter(|r| !want.contains(r)).take(3).collect();
+        let missing: Vec<_> = want.iter().filter(|r| !have.contains(r)).take(3).collect();
+        return Err(format!(
+            "{} ({names:?})\n  not in the oracle: {extra:#?}\n  only in the oracle: {missing:#?}",
+            table.name
+        ));
     }
     Ok(())
 }

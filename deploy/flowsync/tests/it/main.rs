@@ -6,6 +6,7 @@ mod catalogue;
 mod commands;
 mod corrections;
 mod damage;
+mod facts;
 mod histories;
 mod identity;
 mod jira_links;
