@@ -258,9 +258,10 @@ pub fn measure(size: Size, report: &mut Report) -> Result<f64> {
         rate = steady;
         single.push(update_ms);
     }
-    if let [.., smaller, larger] = single[..] {
-        let what = "cost of one update at ten times the history (median, against the smaller one)";
-        report.add_target(what, larger / smaller, RATIO, Target::AtMost(1.3));
+    for (sizes, updates) in plan.histories.windows(2).zip(single.windows(2)) {
+        let at = thousands(sizes[1]);
+        let what = format!("cost of one update at {at} signals, against that at a tenth of them (medians)");
+        report.add_target(what, updates[1] / updates[0], RATIO, Target::AtMost(1.3));
     }
     Ok(rate)
 }

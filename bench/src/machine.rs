@@ -4,6 +4,8 @@ use std::{fs, process::Command};
 
 use serde::Serialize;
 
+use crate::peers;
+
 /// Where a run happened, and with what.
 #[derive(Debug, Serialize)]
 pub struct Machine {
@@ -19,7 +21,7 @@ pub struct Machine {
     pub commit: String,
     /// Profile of this build: the folder that cargo put it in.
     pub profile: String,
-    /// Versions of what does the work.
+    /// Versions of what does the work, and of the peers that are installed.
     pub versions: Vec<String>,
 }
 
@@ -43,7 +45,12 @@ impl Machine {
             kernel: file("/proc/sys/kernel/osrelease").trim().to_owned(),
             commit: commit(),
             profile: profile().unwrap_or_else(|| "unknown".to_owned()),
-            versions: versions(include_str!("../../Cargo.lock")),
+            versions: [
+                vec![compiler(include_str!("../../rust-toolchain.toml"))],
+                versions(include_str!("../../Cargo.lock")),
+                peers::versions(),
+            ]
+            .concat(),
         }
     }
 
@@ -62,12 +69,22 @@ fn profile() -> Option<String> {
 
 fn commit() -> String {
     let git = |args: &[&str]| {
-        let out = Command::new("git").args(args).output().ok().filter(|o| o.status.success());
+        let out = Command::new("git")
+            .args(["-C", env!("CARGO_MANIFEST_DIR")])
+            .args(args)
+            .output()
+            .ok()
+            .filter(|o| o.status.success());
         out.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned())
     };
     let changed = git(&["status", "--porcelain", "--untracked-files=no"]).is_none_or(|s| !s.is_empty());
     let sha = git(&["rev-parse", "--short=10", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
     format!("{sha}{}", if changed { "+" } else { "" })
+}
+
+fn compiler(toolchain: &str) -> String {
+    let channel = toolchain.lines().find_map(|line| line.strip_prefix("channel = "));
+    format!("rustc {}", channel.unwrap_or("unknown").trim_matches('"'))
 }
 
 fn versions(lock: &str) -> Vec<String> {

@@ -104,7 +104,7 @@ enum Group {
     Accuracy,
     /// The real process: gateway, latency, commits, restart.
     Served,
-    /// Ten named questions, beside DuckDB (measures the process as well: it fills the tables).
+    /// Named questions, beside DuckDB (measures the process as well: it fills the tables).
     Queries,
     /// Pathway on the same job; DuckDB recomputing the same views (as above).
     Peers,

@@ -24,12 +24,28 @@ use crate::{
 /// Where the scripts are.
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers");
 
+/// Packages whose versions are told.
+const TOLD: &str = "import platform, importlib.metadata as m; print('python', platform.python_version()); \
+                    [print(p, m.version(p)) for p in ('duckdb', 'pathway', 'deltalake', 'pyarrow')]";
+
+fn python() -> String {
+    std::env::var("FLOWSYNC_PYTHON").unwrap_or_else(|_| "python3".to_owned())
+}
+
+/// Names and versions of the peers' packages, as far as they are installed.
+pub fn versions() -> Vec<String> {
+    let said = Command::new(python()).args(["-c", TOLD]).stderr(Stdio::null()).output();
+    said.map(|out| String::from_utf8_lossy(&out.stdout).lines().map(str::to_owned).collect()).unwrap_or_default()
+}
+
 /// Runs a script with something on its standard input; one JSON value a line comes out.
 fn script(name: &str, args: &[&str], input: &str) -> Result<Vec<Value>> {
-    let python = std::env::var("FLOWSYNC_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let python = python();
     let mut child = Command::new(&python)
         .arg(format!("{SCRIPTS}/{name}"))
         .args(args)
+        // DuckDB takes every core by itself, Pathway one where nobody says how many.
+        .env("PATHWAY_THREADS", history::cores().to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -49,8 +65,8 @@ fn read<T: DeserializeOwned>(value: Option<Value>) -> Result<T> {
 
 /// DuckDB's answers.
 pub struct Answers {
-    /// Live files of all tables.
-    pub files: f64,
+    /// Live files of each table.
+    pub files: BTreeMap<String, f64>,
     /// In the order of the questions.
     pub answers: Vec<Answer>,
 }
@@ -60,11 +76,13 @@ pub struct Answers {
 pub struct Answer {
     /// Rows.
     pub rows: usize,
+    /// Rows that differ from ours, in any value; as many as there are at most, times two.
+    pub differ: usize,
     /// Time of each repetition.
     pub millis: Vec<f64>,
 }
 
-/// DuckDB on the named questions.
+/// DuckDB on the named questions: each with its text, and the file (an Arrow stream) of the rows that we answered.
 pub fn duckdb_questions(dir: &Path, repetitions: usize, questions: &[Value]) -> Result<Answers> {
     #[derive(Deserialize)]
     struct Files {
@@ -76,7 +94,7 @@ pub fn duckdb_questions(dir: &Path, repetitions: usize, questions: &[Value]) -> 
     let files: Files = read(lines.next())?;
     let answers: Vec<Answer> = lines.map(|line| read(Some(line))).collect::<Result<_>>()?;
     ensure!(answers.len() == questions.len(), "DuckDB answered {} of {} questions", answers.len(), questions.len());
-    Ok(Answers { files: files.files.values().sum(), answers })
+    Ok(Answers { files: files.files, answers })
 }
 
 /// Measures everything of this group.
@@ -132,7 +150,8 @@ fn recompute(site: &Site, steady: Option<f64>, report: &mut Report) -> Result<()
     Ok(())
 }
 
-/// A git history becomes the stated links of each ticket: Pathway, and the same through all views of FlowSync.
+/// A git history becomes the stated links of each ticket: Pathway on as many threads as FlowSync has workers, and FlowSync by
+/// itself and through all views.
 fn stated_links(size: Size, report: &mut Report) -> Result<()> {
     #[derive(Deserialize)]
     struct Took {

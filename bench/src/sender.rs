@@ -30,7 +30,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Accepted {
     /// When the answer came.
     pub at: Instant,
-    /// How long it took.
+    /// How long it took since it was due.
     pub took: Duration,
     /// The epoch that covers it.
     pub epoch: u64,
@@ -46,11 +46,12 @@ pub fn send(address: &str, deliveries: &[Simulated], connections: usize, rate: O
         loop {
             let i = next.fetch_add(1, Ordering::Relaxed);
             let Some(delivery) = deliveries.get(i) else { return Ok(accepted) };
-            if let Some(rate) = rate {
-                let due = started + Duration::from_secs_f64(i as f64 / rate as f64);
-                tokio::time::sleep_until(due.into()).await;
-            }
-            accepted.extend(connection.deliver(delivery).await?);
+            let due = match rate {
+                Some(rate) => started + Duration::from_secs_f64(i as f64 / rate as f64),
+                None => Instant::now(),
+            };
+            tokio::time::sleep_until(due.into()).await;
+            accepted.extend(connection.deliver(delivery, due).await?);
         }
     };
     let accepted = runtime.block_on(try_join_all((0..connections).map(|_| one())))?;
@@ -74,7 +75,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Sends one delivery until it is taken; `None` where it is a chat command, whose answer does not tell its place.
-    async fn deliver(&mut self, delivery: &Simulated) -> Result<Option<Accepted>> {
+    async fn deliver(&mut self, delivery: &Simulated, due: Instant) -> Result<Option<Accepted>> {
         #[derive(Deserialize)]
         struct Kept {
             position: Option<Position>,
@@ -83,7 +84,6 @@ impl<'a> Connection<'a> {
         struct Position {
             offset: u64,
         }
-        let started = Instant::now();
         loop {
             let mut request = Request::post(format!("/hooks/{}", delivery.connector)).header("host", self.address);
             for (name, value) in delivery.sign(self.secrets, now())? {
@@ -104,7 +104,7 @@ impl<'a> Connection<'a> {
                     let kept: Kept = serde_json::from_slice(&body)
                         .with_context(|| format!("an answer: {}", String::from_utf8_lossy(&body)))?;
                     let epoch = kept.position.map(|position| position.offset + 1);
-                    return Ok(epoch.map(|epoch| Accepted { at, took: at - started, epoch }));
+                    return Ok(epoch.map(|epoch| Accepted { at, took: at - due, epoch }));
                 }
                 other => bail!("the gateway answered {other} to a simulated delivery"),
             }

@@ -184,7 +184,8 @@ impl DeltaTables {
         let table = DeltaTableBuilder::from_url(url).map_err(|e| failed(&e))?.with_version(version);
         // The reader of checkpoints (parquet 59) panics on some damage.
         let read = AssertUnwindSafe(table.load()).catch_unwind().await;
-        let table = read.map_err(|_| failed(&"a checkpoint in its Delta log is damaged"))?.map_err(|e| failed(&e))?;
+        let panicked = "the reader of its Delta log panicked; standard error says where";
+        let table = read.map_err(|_| failed(&panicked))?.map_err(|e| failed(&e))?;
         let state = table.snapshot().map_err(|e| failed(&e))?.snapshot();
         let mut files = BTreeMap::new();
         for view in state.log_data().iter() {

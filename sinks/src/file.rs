@@ -34,7 +34,7 @@ const STATISTIC_TEXT_BYTES_MAX: usize = 128;
 /// Values of a column that are looked at to see how far they repeat.
 const SAMPLE: usize = 256;
 
-/// Columns with so few values are not compressed: the places of values in a dictionary are small as they are.
+/// Columns with so few values, in the sample, are not compressed: the places of values in a dictionary are small as they are.
 const FEW: usize = 16;
 
 /// How a file is written. What a commit takes is mostly this, so nothing is computed that readers have no use for: bounds of
@@ -59,7 +59,7 @@ fn properties(shape: &Shape, batch: &RecordBatch) -> WriterProperties {
     properties.build()
 }
 
-/// A sample from the whole of a column: how many values, and how many different ones.
+/// A sample from the whole of a column: how many values, and how many different ones. What is null is none.
 struct Sampled {
     values: usize,
     distinct: usize,
@@ -69,8 +69,9 @@ impl Sampled {
     fn of(array: &dyn Array, kind: ColumnKind) -> Self {
         fn count<T: Eq + Hash>(array: &dyn Array, value: impl Fn(usize) -> T) -> Sampled {
             let at = (0..array.len()).step_by(array.len().div_ceil(SAMPLE).max(1));
-            let distinct: HashSet<_> = at.clone().map(|at| array.is_valid(at).then(|| value(at))).collect();
-            Sampled { values: at.count(), distinct: distinct.len() }
+            let valid = at.filter(|at| array.is_valid(*at));
+            let distinct: HashSet<_> = valid.clone().map(value).collect();
+            Sampled { values: valid.count(), distinct: distinct.len() }
         }
         match kind {
             ColumnKind::Bool => count(array, |at| array.as_boolean().value(at)),
@@ -217,6 +218,8 @@ mod tests {
         assert!(repeat(vec![Some("a"), Some("b"), Some("a"), Some("a")]));
         assert!(repeat(vec![None; 10]) && repeat(Vec::new()));
         assert!(!repeat(vec![Some("a"), Some("b"), Some("c"), None]));
+        // What is rare and long does not make a dictionary that is left as it is.
+        assert!(!repeat([None; 9].into_iter().chain([Some("a"), Some("b")]).collect()));
     }
 
     #[test]

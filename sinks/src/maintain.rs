@@ -191,10 +191,10 @@ impl Table {
 
     /// Writes a checkpoint of the Delta log, so that opening reads little, and cleans the log up to the horizon.
     async fn checkpoint(&mut self, before: Option<u64>, cutoff_millis: i64) -> Result<(), SinkError> {
-        let failed = |e| SinkError::delta(self.spec.name)(e);
         let mut table = DeltaTable::new(self.log.clone());
         self.read(table.load_version(self.version)).await?;
-        checkpoints::create_checkpoint(&table, None).await.map_err(failed)?;
+        // Reads more of the checkpoint before it than loading does.
+        self.read(checkpoints::create_checkpoint(&table, None)).await?;
         self.checkpointed = self.version;
         if let Some(before) = before {
             // It cleans no further than the newest checkpoint at or before this version: all later ones stay readable.

@@ -13,7 +13,6 @@ use arrow::{
         Array, ArrayRef, AsArray, Capacities, DynComparator, MutableArrayData, UInt64Array, make_array, make_comparator,
     },
     compute::take_record_batch,
-    datatypes::DataType,
     error::ArrowError,
     record_batch::RecordBatch,
     row::{RowConverter, Rows, SortField},
@@ -161,7 +160,7 @@ impl Runs<'_> {
             (self.at, self.gone) = (first + 1, others);
         }
         self.push(0, self.at..end);
-        self.at = self.at.max(end);
+        self.at = end;
     }
 
     fn push(&mut self, batch: usize, rows: Range<usize>) {
@@ -175,10 +174,14 @@ impl Runs<'_> {
     fn copy(&self, shape: &Shape, old: &RecordBatch, new: &RecordBatch) -> Result<RecordBatch, SinkError> {
         let rows = self.runs.iter().map(|(_, rows)| rows.len()).sum();
         let column = |(old, new): (&ArrayRef, &ArrayRef)| {
-            let capacities = match old.data_type() {
-                DataType::Utf8 => {
-                    let bytes = |texts: &ArrayRef| texts.as_string::<i32>().values().len();
-                    Capacities::Binary(rows, Some(bytes(old) + bytes(new)))
+            // To the byte: how much memory a bucket takes says where it is cut.
+            let capacities = match (old.as_string_opt::<i32>(), new.as_string_opt::<i32>()) {
+                (Some(old), Some(new)) => {
+                    let bytes = |(batch, rows): &(usize, Range<usize>)| {
+                        let offsets = [old, new][*batch].value_offsets();
+                        (offsets[rows.end] - offsets[rows.start]) as usize
+                    };
+                    Capacities::Binary(rows, Some(self.runs.iter().map(bytes).sum()))
                 }
                 _ => Capacities::Array(rows),
             };
@@ -336,6 +339,19 @@ mod tests {
         }
         runs.keep_until(10);
         assert_eq!(runs.runs, [(1, 0..2), (0, 1..3), (1, 2..3), (0, 5..6), (1, 3..4), (0, 6..9), (1, 4..5)]);
+    }
+
+    #[test]
+    fn rows_that_were_replaced_take_no_memory() {
+        let shape = Shape::new(&specs::EVENTS).unwrap();
+        let rows =
+            |n: i64| (0..500).map(|i| specs::event(&format!("a long key, number {i:04}"), i, n)).collect::<Vec<_>>();
+        let (before, after) = (rows(1), rows(2));
+        let changes: Vec<(&Row, i64)> = before.iter().map(|r| (r, -1)).chain(after.iter().map(|r| (r, 1))).collect();
+        let (replaced, _) = apply(&shape, &batch(&shape, &before), &changes).unwrap();
+        let fresh = batch(&shape, &after);
+        assert_eq!(replaced, fresh);
+        assert_eq!(replaced.get_array_memory_size(), fresh.get_array_memory_size());
     }
 
     #[test]

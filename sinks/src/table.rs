@@ -201,14 +201,14 @@ impl Table {
         self.read(EagerSnapshot::try_new(self.log.as_ref(), version)).await
     }
 
-    /// Reads the Delta log. What storage does not explain is damage, and so is a panic: the reader of checkpoints (parquet 59)
-    /// has some on bytes that are not as they were written.
+    /// Reads the Delta log. What storage does not explain is taken for damage, and so is a panic: the reader of checkpoints
+    /// (parquet 59) has some on bytes that are not as they were written.
     pub async fn read<T>(&self, reading: impl Future<Output = DeltaResult<T>>) -> Result<T, SinkError> {
         match AssertUnwindSafe(reading).catch_unwind().await {
             Ok(Ok(read)) => Ok(read),
             Ok(Err(e)) if storage_cause(&e).is_some() => Err(SinkError::delta(self.spec.name)(e)),
             Ok(Err(e)) => Err(self.lost(&format!("cannot be read ({e})"))),
-            Err(_) => Err(self.lost("a checkpoint cannot be read")),
+            Err(_) => Err(self.lost("cannot be read (its reader panicked; standard error says where)")),
         }
     }
 

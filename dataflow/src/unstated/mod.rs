@@ -9,8 +9,9 @@
 //! A change is a pull request, or a commit that is no merge and part of no pull request. As soon as something states a link,
 //! nothing is inferred of it any more. Candidates are found through an inverted index, never by a cross product, and
 //! everything is bounded (I9): a change looks up at most [`KNOWN_WORDS`] + [`UNKNOWN_WORDS`] + [`FILE_WORDS`] words in at
-//! most four spans of time and [`touched::PATHS`] files in two, a key that leads to more than [`TICKETS_MAX`] tickets leads to none, and [`CANDIDATES`] are kept.
-//! What is built on a change costs as much as the change, however long the history.
+//! most four spans of time and [`touched::PATHS`] files in two, what leads to more than [`TICKETS_MAX`] tickets of a span leads to none of
+//! them, and [`CANDIDATES`] are kept. Spans stand together under one key, so that some of the tickets that are met are then left out
+//! because they are not of the time. What is built on a change costs as much as the change, however long the history.
 //!
 //! How rare a word is comes from the model and not from the tickets that are there, so that a new ticket does not move every
 //! score. The kept candidates compete with each other and with *none* ([`choice`]); the oracle is [`HELPERS`] (I5). See ADR 9.

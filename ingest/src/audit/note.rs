@@ -231,8 +231,6 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
         #[test]
         fn a_changed_note_is_not_what_was_signed(at: prop::sample::Index, to: char, text in "[a-z0-9\n ]{0,80}") {
             let key = SigningKey::of_log(&[3; 32], 0);

@@ -374,7 +374,7 @@ mod tests {
         let view = log.audited(0).unwrap();
         let inclusion = serde_json::to_string(&prove(&*view, at(6), &notes[9], &key).unwrap()).unwrap();
         let extension = serde_json::to_string(&extend(&*view, &notes[5], &notes[10], &key).unwrap()).unwrap();
-        let config = ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() };
+        let config = ProptestConfig::with_cases(2000);
         proptest!(config, |(which: bool, at: prop::sample::Index, bit in 0..7u8)| {
             let good = if which { &inclusion } else { &extension };
             let mut bytes = good.clone().into_bytes();

@@ -258,7 +258,7 @@ fn random_batches_against_a_list(open: Open<'_>, dir: &Path) {
     let batch = prop::collection::vec((0..60u64, 0..2000usize), 0..12);
     // Every step: a batch, and whether the log is reopened after it.
     let steps = prop::collection::vec((batch, prop::bool::weighted(0.2)), 1..8);
-    let config = ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() };
+    let config = ProptestConfig { source_file: Some(file!()), ..ProptestConfig::with_cases(24) };
     let mut runner = TestRunner::new(config);
     let result = runner.run(&steps, |steps| {
         let dir = tempfile::tempdir_in(dir).unwrap();

@@ -133,7 +133,7 @@ fn sound(subject: &Subject, before: &Signal) -> Option<Signal> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 600, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(600))]
 
     #[test]
     fn any_bytes(source in sources(), bytes in prop::collection::vec(any::<u8>(), 0..400)) {

@@ -455,7 +455,7 @@ fn epoch_of(seen: &Seen) -> u64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     /// However often the client and the process are cut off, the client reads what an undisturbed one reads.
     #[test]

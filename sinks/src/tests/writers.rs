@@ -1,12 +1,16 @@
 //! One writer: a second sink is refused and told who holds the directory; a foreign Delta writer is noticed, never
 //! rebased over, and undone at the next start. And what is read back says what is wrong with it.
 
-use std::sync::Arc;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use arrow::record_batch::RecordBatch;
 use deltalake_core::{DeltaTable, protocol::SaveMode};
 use flowsync_schemas::{Epoch, Row};
 use futures::TryStreamExt;
+use parquet::file::reader::{FileReader, SerializedFileReader};
 use tempfile::TempDir;
 
 use super::{
@@ -182,9 +186,7 @@ fn a_checkpoint_at_which_its_reader_panics_is_told() {
             sink.commit(delta).await.unwrap();
         }
         drop(sink);
-        let mut log =
-            std::fs::read_dir(dir.path().join("tables/events/_delta_log")).unwrap().map(|e| e.unwrap().path());
-        let checkpoint = log.find(|p| p.extension().is_some_and(|end| end == "parquet")).unwrap();
+        let checkpoint = checkpoint(dir.path());
         let bytes = std::fs::read(&checkpoint).unwrap();
         let mut panics = 0;
         // Headers of pages; that of the first column is among them.
@@ -195,10 +197,53 @@ fn a_checkpoint_at_which_its_reader_panics_is_told() {
             let Err(error) = open(dir.path()).await else { continue };
             let text = error.to_string();
             assert!(text.contains("tables/events/"), "bit {bit}: {text}");
-            panics += usize::from(error.calls_for_rebuild() && text.contains("a checkpoint cannot be read"));
+            panics += usize::from(error.calls_for_rebuild() && text.contains("its reader panicked"));
         }
         assert!(panics > 0, "no bit made the reader panic");
     });
+}
+
+/// Upkeep reads columns of a checkpoint that opening does not need.
+#[test]
+fn upkeep_that_meets_a_damaged_checkpoint_says_so() {
+    run(async {
+        let mut epochs = history();
+        epochs.push(vec![Step { table: 0, id: 0, row: Some((1, 9)) }]);
+        let (deltas, _) = play(&epochs);
+        let dir = TempDir::new().unwrap();
+        let mut sink = open(dir.path()).await.unwrap();
+        for delta in deltas {
+            sink.commit(delta).await.unwrap();
+        }
+        drop(sink);
+        let path = checkpoint(dir.path());
+        let bytes = std::fs::read(&path).unwrap();
+        let read = SerializedFileReader::new(bytes::Bytes::from(bytes.clone())).unwrap();
+        let columns = read.metadata().row_group(0).columns();
+        let column = columns.iter().find(|column| column.column_path().parts() == ["remove", "stats"]);
+        let start = column.unwrap().byte_range().0 as usize;
+        let mut panics = 0;
+        // In the header of its first page.
+        for bit in 40..46 {
+            let mut altered = bytes.clone();
+            altered[start + bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&path, altered).unwrap();
+            let mut sink = open(dir.path()).await.unwrap();
+            let error = sink.purge().await.unwrap_err();
+            let text = error.to_string();
+            assert!(error.calls_for_rebuild() && text.contains("tables/events/"), "bit {bit}: {text}");
+            panics += usize::from(text.contains("its reader panicked"));
+        }
+        assert!(panics > 0, "no bit made the reader panic");
+        std::fs::write(&path, bytes).unwrap();
+        open(dir.path()).await.unwrap().purge().await.unwrap();
+    });
+}
+
+/// The checkpoint of a table's Delta log.
+fn checkpoint(dir: &Path) -> PathBuf {
+    let mut log = std::fs::read_dir(dir.join("tables/events/_delta_log")).unwrap().map(|e| e.unwrap().path());
+    log.find(|p| p.extension().is_some_and(|end| end == "parquet")).unwrap()
 }
 
 #[test]

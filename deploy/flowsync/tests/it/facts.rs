@@ -244,7 +244,10 @@ fn runs() -> impl Strategy<Value = FactBody> {
 
 fn mention() -> impl Strategy<Value = (EvidenceKind, (&'static str, &'static str))> + Clone {
     use EvidenceKind::*;
-    (prop::sample::select(vec![TitleKey, BodyKey, CommitKey, TolerantKey, NumberKey, ClosingKey]), ticket_key())
+    (
+        prop::sample::select(vec![BranchKey, TitleKey, BodyKey, CommitKey, TolerantKey, NumberKey, ClosingKey]),
+        ticket_key(),
+    )
 }
 
 fn trace() -> impl Strategy<Value = TraceFact> + Clone {
@@ -450,5 +453,29 @@ fn stated() -> impl Strategy<Value = Vec<Stated>> {
 pub fn history(signals: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Signal>> {
     prop::collection::vec((stated(), prop::bool::weighted(0.05)), signals).prop_map(|signals| {
         (0..).zip(signals).map(|(n, (facts, rejected))| judge::signal(n, &facts, rejected)).collect()
+    })
+}
+
+/// Tickets of every half-year, in which they are looked up, around pull requests of the same words that nothing links.
+pub fn years() -> impl Strategy<Value = Vec<Signal>> {
+    const HALF_YEAR: i64 = 4_383 * 3_600_000_000;
+    const WORDS: &str = "basket coupon price";
+    let ticket = (at(), tickets(), -7i64..4).prop_map(|(at, mut body, half_years)| {
+        if let FactBody::Ticket(ticket) = &mut body {
+            ticket.created_at = Some(Micros(at.0 + half_years * HALF_YEAR));
+            (ticket.words, ticket.deleted) = (WORDS.into(), false);
+        }
+        (at, body)
+    });
+    let pull = (at(), pull_requests()).prop_map(|(at, mut body)| {
+        if let FactBody::PullRequest(pull) = &mut body {
+            pull.created_at = Some(at);
+            (pull.words, pull.deleted) = (WORDS.into(), false);
+        }
+        (at, body)
+    });
+    (prop::collection::vec(ticket, 4..12), prop::collection::vec(pull, 1..4)).prop_map(|(tickets, pulls)| {
+        let facts = tickets.into_iter().chain(pulls);
+        (0..).zip(facts).map(|(n, fact)| judge::signal(n, &[fact], false)).collect()
     })
 }

@@ -26,6 +26,7 @@ use flowsync_schemas::{
     fact::base_tables,
     model::{Model, ModelRow},
 };
+use proptest::test_runner::TestCaseError;
 
 /// Tables by name, as a multiset of rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -204,6 +205,18 @@ pub async fn compare(cx: &SessionContext, tables: &Tables, table: &TableSpec) ->
         ));
     }
     Ok(())
+}
+
+/// Days of people that `effort` has shares of, each of which sum to exactly one. `Err` says of which day they do not.
+pub fn days_of_effort(tables: &Tables) -> Result<usize, TestCaseError> {
+    let mut days = BTreeMap::<_, i64>::new();
+    for row in tables.rows("effort") {
+        *days.entry((row[0].clone(), row[1].clone())).or_default() += row[3].as_int().unwrap_or_default();
+    }
+    match days.iter().find(|(_, sum)| **sum != 1_000_000) {
+        Some((day, sum)) => Err(TestCaseError::fail(format!("the shares of {day:?} sum to {sum}"))),
+        None => Ok(days.len()),
+    }
 }
 
 /// A signal whose body is the facts that it states: what the judge feeds the real job with.

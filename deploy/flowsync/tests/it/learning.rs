@@ -398,7 +398,7 @@ fn said() -> impl Strategy<Value = Stated> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     /// I5, I3: what people say in any way, by accounts that turn out to be one person's at any moment.
     #[test]
