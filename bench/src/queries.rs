@@ -83,7 +83,7 @@ const QUESTIONS: [(&str, &str); 11] = [
     ),
 ];
 
-/// DESIGN's bound for graph questions of two and three hops.
+/// The target for graph questions of two and three hops.
 const HOPS_MS_MAX: f64 = 100.0;
 
 /// Measures everything of this group, over the directory that the process group left.

@@ -42,7 +42,7 @@ pub struct Figure {
     pub value: f64,
     /// In which unit; `×` is a ratio of two figures of this run.
     pub unit: &'static str,
-    /// What DESIGN asks for.
+    /// What is asked of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
     /// Whether that is met.
@@ -71,7 +71,7 @@ impl Report {
         self.push(Figure { what: what.into(), value, unit, target: None, met: None });
     }
 
-    /// Adds a figure that DESIGN has a target for.
+    /// Adds a figure that has a target.
     pub fn add_target(&mut self, what: impl Into<String>, value: f64, unit: &'static str, target: Target) {
         self.push(Figure { what: what.into(), value, unit, target: Some(target), met: Some(target.met(value)) });
     }

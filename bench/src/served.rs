@@ -32,7 +32,7 @@ const CONNECTIONS_FLOOD: usize = 256;
 /// How long before the end of the load a signal may be told of by nobody: the feed sends nothing of epochs without news.
 const UNTOLD: Duration = Duration::from_millis(100);
 /// How often commits are counted: each takes longer, and is at least a second after the one before.
-const COUNT: Duration = Duration::from_millis(250);
+const COUNT: Duration = Duration::from_millis(500);
 /// How often readers look; their latencies are exact to this. More often, and the questions would be the load.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -237,14 +237,22 @@ struct Commits {
     disk_bytes: f64,
 }
 
+/// Sum of the values of a metric over its labels.
+fn metric(page: &str, name: &str) -> f64 {
+    let lines = page.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
 impl Commits {
     fn read(served: &Served) -> Result<Self> {
+        let page = served.get("/metrics")?;
+        let metric = |name| metric(&page, name);
         Ok(Self {
-            count: served.metric("flowsync_sink_commits_total")?,
-            secs: served.metric("flowsync_sink_commit_seconds_sum")?,
-            bytes_written: served.metric("flowsync_sink_bytes_written_total")?,
-            bytes_changed: served.metric("flowsync_sink_bytes_changed_total")?,
-            files_written: served.metric("flowsync_sink_files_written_total")?,
+            count: metric("flowsync_sink_commits_total"),
+            secs: metric("flowsync_sink_commit_seconds_sum"),
+            bytes_written: metric("flowsync_sink_bytes_written_total"),
+            bytes_changed: metric("flowsync_sink_bytes_changed_total"),
+            files_written: metric("flowsync_sink_files_written_total"),
             disk_bytes: written_bytes(served.pid()) as f64,
         })
     }

@@ -180,13 +180,6 @@ impl Served {
         Ok(())
     }
 
-    /// Sum of the values of a metric over its labels.
-    pub fn metric(&self, name: &str) -> Result<f64> {
-        let page = self.get("/metrics")?;
-        let lines = page.lines().filter(|l| l.split(['{', ' ']).next() == Some(name));
-        Ok(lines.filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum())
-    }
-
     /// `kill -9`.
     pub fn kill(mut self) -> Result<()> {
         self.child.kill()?;

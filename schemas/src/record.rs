@@ -1,7 +1,7 @@
 //! Rows without a storage format: a value is one of five kinds, a row a list of values, a record a struct that is both.
 //!
 //! Invariants: a record and its row hold the same columns in the same order (the derive macro makes both); values have
-//! a total order, so rows can be sorted and consolidated; there is no floating point (DESIGN: fixed point, units in names).
+//! a total order, so rows can be sorted and consolidated; there is no floating point (fixed point, units in names).
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},

@@ -1,4 +1,4 @@
-//! Which crate may know what: the table of the design, held over `cargo metadata`.
+//! Which crate may know what: the table of the README's code map, held over `cargo metadata`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
