@@ -31,7 +31,7 @@ const CONNECTIONS: usize = 64;
 const CONNECTIONS_FLOOD: usize = 256;
 /// How long before the end of the load a signal may be told of by nobody: the feed sends nothing of epochs without news.
 const UNTOLD: Duration = Duration::from_millis(100);
-/// How often commits are counted: each takes longer, and is at least a second after the one before.
+/// How often commits are counted: they come at least a second apart.
 const COUNT: Duration = Duration::from_millis(500);
 /// How often readers look; their latencies are exact to this. More often, and the questions would be the load.
 const LOOK: Duration = Duration::from_millis(20);
