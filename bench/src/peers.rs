@@ -76,7 +76,7 @@ pub struct Answers {
 pub struct Answer {
     /// Rows.
     pub rows: usize,
-    /// Rows that differ from ours, in any value; as many as there are at most, times two.
+    /// Rows that we did not answer, and rows of ours that are not among them.
     pub differ: usize,
     /// Time of each repetition.
     pub millis: Vec<f64>,

@@ -16,7 +16,7 @@ use crate::{
     site::Site,
 };
 
-/// The questions. `{ticket}`, `{artifact}`, `{person}` and `{period}` stand for a busy one of the history.
+/// The questions. `{ticket}`, `{artifact}` and `{period}` stand for a busy one of the history.
 const QUESTIONS: [(&str, &str); 11] = [
     (
         "digest of a week",
