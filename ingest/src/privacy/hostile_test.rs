@@ -170,7 +170,8 @@ proptest! {
 
     #[test]
     fn who_is_not_in_it_changes_nothing(source in sources(), value in json()) {
-        let other = of(&[("Grace Hopper", "grace@example.com"), ("", "github:grace-h"), ("q", "jira:q")], &[]);
+        // The shortest login that no text is made to hold: a letter alone is among the characters that are drawn.
+        let other = of(&[("Grace Hopper", "grace@example.com"), ("", "github:grace-h"), ("qz", "jira:qz")], &[]);
         prop_assert_eq!(other.redact(&signal(source, value.to_string())), None);
         prop_assert_eq!(other.redact(&signal(source, value.to_string().replace('{', "("))), None);
     }
