@@ -106,6 +106,17 @@ pub struct Commits {
     pub projects: Vec<String>,
 }
 
+impl Commits {
+    /// The deliveries of pushes alone.
+    pub fn pushes(&self) -> impl Iterator<Item = &Signal> {
+        self.signals.iter().filter(|signal| is_push(signal))
+    }
+}
+
+fn is_push(signal: &Signal) -> bool {
+    signal.header("x-github-event") == Some("push")
+}
+
 /// Pushes with at least so many commits.
 pub fn commits(count: usize) -> Result<Commits> {
     let mut history = History::new(count as u64 * 8)?;
@@ -113,7 +124,7 @@ pub fn commits(count: usize) -> Result<Commits> {
     let mut out = Commits { signals: history.batch(1), commits: BTreeMap::new(), projects };
     while out.commits.len() < count {
         let signal = history.next().with_context(|| format!("the simulated history ends before commit {count}"))?;
-        if signal.header("x-github-event") != Some("push") {
+        if !is_push(&signal) {
             continue;
         }
         // Some deliveries are unreadable by intent.

@@ -13,6 +13,7 @@ pub mod calibrate;
 pub mod cx;
 pub mod job;
 pub mod ops;
+pub mod trace;
 pub mod unstated;
 pub mod views;
 

@@ -12,16 +12,13 @@ use std::{
 
 use differential_dataflow::{
     AsCollection, Data, ExchangeData, Hashable, VecCollection,
-    operators::{
-        CountTotal, ThresholdTotal,
-        arrange::{self, TraceAgent},
-        join::join_traces,
-    },
-    trace::implementations::{ValBuilder, ValSpine},
+    operators::{CountTotal, ThresholdTotal, join::join_traces},
 };
 use flowsync_schemas::{EntityId, EntityKind, Micros, SignalId};
 use serde::{Deserialize, Serialize};
 use timely::container::{CapacityContainerBuilder, PushInto};
+
+use crate::trace::{ArrangedBy, Diff, Ranked, RankedBuilder, RankedSpine, arrange};
 
 /// A collection over epochs.
 pub type Coll<'s, D, R = isize> = VecCollection<'s, u64, D, R>;
@@ -48,25 +45,55 @@ impl<V> Version<V> {
 }
 
 /// A collection by key, arranged once for all who join or reduce it.
-pub type Arranged<'s, K, V> = arrange::Arranged<'s, TraceAgent<ValSpine<K, V, u64, isize>>>;
+pub type Arranged<'s, K, V> = ArrangedBy<'s, K, V, isize>;
 
 /// What is arranged by key, or can be.
-pub trait ByKey<'s, K: ExchangeData, V: ExchangeData> {
+pub trait ByKey<'s, K: ExchangeData + Ranked, V: ExchangeData> {
     /// The arrangement.
     #[track_caller]
     fn by_key(self) -> Arranged<'s, K, V>;
 }
 
-impl<'s, K: ExchangeData, V: ExchangeData> ByKey<'s, K, V> for Arranged<'s, K, V> {
+impl<'s, K: ExchangeData + Ranked, V: ExchangeData> ByKey<'s, K, V> for Arranged<'s, K, V> {
     fn by_key(self) -> Arranged<'s, K, V> {
         self
     }
 }
 
-impl<'s, K: ExchangeData + Hashable, V: ExchangeData> ByKey<'s, K, V> for Coll<'s, (K, V)> {
+impl<'s, K: ExchangeData + Hashable + Ranked, V: ExchangeData> ByKey<'s, K, V> for Coll<'s, (K, V)> {
     fn by_key(self) -> Arranged<'s, K, V> {
-        self.arrange_by_key_named(&called::<K, V>("Arrange", Location::caller()))
+        arrange(self, &called::<K, V>("Arrange", Location::caller()))
     }
+}
+
+/// A collection arranged by all of it.
+#[track_caller]
+pub fn by_self<'s, K, R>(all: Coll<'s, K, R>) -> ArrangedBy<'s, K, (), R>
+where
+    K: ExchangeData + Hashable + Ranked,
+    R: ExchangeData + Diff,
+{
+    arrange(all.map(|k| (k, ())), &called::<K, ()>("Arrange", Location::caller()))
+}
+
+/// The rows whose key is among `keys`, each of which is there once.
+#[track_caller]
+pub fn semijoin<'s, K, V>(all: impl ByKey<'s, K, V>, keys: Coll<'s, K>) -> Coll<'s, (K, V)>
+where
+    K: ExchangeData + Hashable + Ranked,
+    V: ExchangeData,
+{
+    all.by_key().join_core(by_self(keys), |k, v, ()| [(k.clone(), v.clone())])
+}
+
+/// The rows whose key is not among `keys`, each of which is there once.
+#[track_caller]
+pub fn antijoin<'s, K, V>(all: Coll<'s, (K, V)>, keys: Coll<'s, K>) -> Coll<'s, (K, V)>
+where
+    K: ExchangeData + Hashable + Ranked,
+    V: ExchangeData,
+{
+    all.clone().concat(semijoin(all, keys).negate())
 }
 
 /// What an operator is called in a profile: what it does, who asks for it, and how many bytes a row of it takes, without what
@@ -83,7 +110,7 @@ pub fn reduce<'s, K, V, W>(
     logic: impl FnMut(&K, &[(&V, isize)], &mut Vec<(W, isize)>) + 'static,
 ) -> Arranged<'s, K, W>
 where
-    K: ExchangeData + Hashable,
+    K: ExchangeData + Hashable + Ranked,
     V: ExchangeData,
     W: Data,
 {
@@ -92,7 +119,7 @@ where
         batch.extend(values.drain(..).map(|(value, time, diff)| ((key.clone(), value), time, diff)));
     };
     let name = &called::<K, W>(name, Location::caller());
-    all.by_key().reduce_abelian::<_, ValBuilder<_, _, _, _>, ValSpine<K, W, _, _>, _, _>(name, logic, push)
+    all.by_key().reduce_abelian::<_, RankedBuilder<_, _, _>, RankedSpine<K, W, _>, _, _>(name, logic, push)
 }
 
 /// An [`Arc`] that is compared by its address first: most of those that meet in an arrangement are one.
@@ -147,7 +174,7 @@ pub fn latest<'s, K, V>(
     deleted: impl Fn(&V) -> bool + 'static,
 ) -> Arranged<'s, K, Version<V>>
 where
-    K: ExchangeData + Hashable,
+    K: ExchangeData + Hashable + Ranked,
     V: ExchangeData,
 {
     // Values come sorted, and versions sort by age: the last one holds.
@@ -166,7 +193,7 @@ pub fn left_join<'s, K, A, B, I>(
     logic: impl Fn(&K, &A, Option<&B>) -> I + Clone + 'static,
 ) -> Coll<'s, I::Item>
 where
-    K: ExchangeData + Hashable,
+    K: ExchangeData + Hashable + Ranked,
     A: ExchangeData,
     B: ExchangeData,
     I: IntoIterator<Item: Data>,
@@ -186,24 +213,26 @@ where
 /// Each distinct element once.
 ///
 /// Not `distinct_total`: in differential 0.25.1 it maps the count zero to one as well, and so never retracts.
-pub fn distinct<'s, D: ExchangeData + Hashable>(all: Coll<'s, D>) -> Coll<'s, D> {
-    all.threshold_total(|_, count| isize::from(*count > 0))
+#[track_caller]
+pub fn distinct<'s, D: ExchangeData + Hashable + Ranked>(all: Coll<'s, D>) -> Coll<'s, D> {
+    by_self(all).threshold_total(|_, count| isize::from(*count > 0))
 }
 
 /// What `logic` makes of each key and the sums of five columns by it, carried in the diff: an update costs its own size, not
 /// that of its group.
-pub fn sums<'s, K: ExchangeData + Hashable, I>(
+#[track_caller]
+pub fn sums<'s, K: ExchangeData + Hashable + Ranked, I>(
     summands: Coll<'s, (K, [i64; 5])>,
     mut logic: impl FnMut(K, [i64; 5]) -> I + 'static,
 ) -> Coll<'s, I::Item>
 where
     I: IntoIterator<Item: Clone + 'static>,
 {
-    summands
-        .explode(|(key, [a, b, c, d, e])| {
-            // The first count tells a key whose sums are all zero from a key without rows.
-            [(key, ((1isize, a as isize, b as isize), (c as isize, d as isize, e as isize)))]
-        })
+    let counted = summands.explode(|(key, [a, b, c, d, e])| {
+        // The first count tells a key whose sums are all zero from a key without rows.
+        [(key, ((1isize, a as isize, b as isize), (c as isize, d as isize, e as isize)))]
+    });
+    by_self(counted)
         .count_total()
         .flat_map(move |(key, ((_, a, b), (c, d, e)))| logic(key, [a, b, c, d, e].map(|sum| sum as i64)))
 }

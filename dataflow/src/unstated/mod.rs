@@ -41,7 +41,7 @@ pub use self::{oracle::HELPERS, tickets::Named};
 
 use crate::{
     cx::Cx,
-    ops::{Arranged, ByKey, Coll, Shared, distinct, left_join, reduce},
+    ops::{Arranged, ByKey, Coll, Shared, antijoin, distinct, left_join, reduce},
     views::evidence::EvidenceRow,
 };
 
@@ -142,7 +142,7 @@ pub fn changes<'s>(cx: &mut Cx<'s>, linked: Coll<'s, EntityId>) -> Arranged<'s, 
         let worked_at = v.value.authored_at.unwrap_or(v.at);
         (!merge).then(|| (*id, (worked_at, v.signal, Work::Commit(v.value.clone()))))
     });
-    pulls.concat(commits).antijoin(linked).by_key()
+    antijoin(pulls.concat(commits), linked).by_key()
 }
 
 /// A change before it is compared: what calibration knows of it.

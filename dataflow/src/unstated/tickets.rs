@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{OWN_HOURS, SPAN_HOURS, SPANS_TOGETHER, TICKETS_MAX, Word, apart, hashed, hour, key, touched, words};
 use crate::{
     cx::Cx,
-    ops::{Arranged, Coll, Shared, Version, reduce},
+    ops::{Arranged, Coll, Shared, Version, antijoin, by_self, reduce},
 };
 
 /// Which ticket: what is told of one that is a candidate. By key, which decides between candidates of one rank.
@@ -121,7 +121,7 @@ pub(super) fn postings<'s>(cx: &mut Cx<'s>, model: &Rc<Unstated>) -> Coll<'s, (u
     let touched = touched::touched(cx)
         .join_core(tickets, |id, (key, hour), ticket| [(*key, (*key, (apart(*id), ticket.clone(), *hour)))]);
     let posted = named.concat(touched);
-    let crowded =
-        posted.clone().map(|(key, _)| key).count_total().flat_map(|(key, n)| (n as i64 > TICKETS_MAX).then_some(key));
-    posted.antijoin(crowded).map(|(_, posting)| posting)
+    let crowded = by_self(posted.clone().map(|(key, _)| key));
+    let crowded = crowded.count_total().flat_map(|(key, n)| (n as i64 > TICKETS_MAX).then_some(key));
+    antijoin(posted, crowded).map(|(_, posting)| posting)
 }

@@ -16,7 +16,7 @@ use flowsync_schemas::{
 use super::{TOUCHED_HOURS, Told, Work, hour, key};
 use crate::{
     cx::Cx,
-    ops::{Arranged, Coll, Version, id, left_join, reduce},
+    ops::{Arranged, ByKey, Coll, Version, id, left_join, reduce, semijoin},
 };
 
 /// Paths of one change that are looked at: as many as connectors keep.
@@ -134,15 +134,14 @@ pub(super) type Files = (Text, Text, i64);
 /// What the commits of these pull requests touch.
 pub(super) fn files_of_pulls<'s>(cx: &mut Cx<'s>, raw: &Arranged<'s, EntityId, Told>) -> Arranged<'s, EntityId, Files> {
     let pulls = raw.clone().flat_map_ref(|id, (_, _, work)| matches!(work, Work::Pull(_)).then_some(*id));
-    let parts = cx.parts().map(|(commit, _, pull)| (id(EntityKind::PullRequest, &pull), commit)).semijoin(pulls);
-    let files = parts.map(|(pull, commit)| (commit, pull)).arrange_by_key_named("PartsOfUnstated").join_core(
-        cx.commit_versions(),
-        |_, pull, version| {
+    let parts = cx.parts().map(|(commit, _, pull)| (id(EntityKind::PullRequest, &pull), commit));
+    let parts = semijoin(parts, pulls);
+    let files =
+        parts.map(|(pull, commit)| (commit, pull)).by_key().join_core(cx.commit_versions(), |_, pull, version| {
             let c = &version.value;
             let told = !c.deleted && (!c.file_words.is_empty() || !c.paths.is_empty());
             told.then(|| (*pull, (c.file_words.clone(), c.paths.clone(), commit_hour(version))))
-        },
-    );
+        });
     reduce(files, "FilesOfPulls", |_, files: &[(&Files, isize)], out| {
         let all = |of: fn(&Files) -> &Text, most| {
             let all: BTreeSet<&str> = files.iter().flat_map(|(files, _)| of(files).split(' ')).collect();

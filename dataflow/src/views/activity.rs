@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cx::Cx,
-    ops::{Arranged, Coll, id, latest, left_join, reduce, sums},
+    ops::{Arranged, ByKey, Coll, id, latest, left_join, reduce, sums},
     views::evidence::Report,
 };
 
@@ -328,7 +328,7 @@ pub fn by_person<'s>(cx: &mut Cx<'s>) -> Arranged<'s, PersonId, Deed> {
             let points = (a.millipoints, a.low_millipoints, a.high_millipoints);
             (a.person, (a.day, a.ticket_key, a.kind, points))
         })
-        .arrange_by_key_named("ActivityByPerson")
+        .by_key()
 }
 
 /// A report about work, not about a link.

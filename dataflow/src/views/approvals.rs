@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cx::Cx,
-    ops::{Coll, Version, id, left_join, reduce},
+    ops::{Coll, Version, antijoin, id, left_join, reduce},
     views::evidence::{Report, in_force},
 };
 
@@ -238,7 +238,7 @@ pub fn claims<'s>(cx: &mut Cx<'s>) -> Coll<'s, Claim> {
 pub fn counting_reports<'s>(cx: &mut Cx<'s>) -> Coll<'s, Report> {
     let waiting =
         cx.claims().flat_map(|(row, reports)| if row.state == ApprovalState::Pending { reports } else { Vec::new() });
-    let counting = cx.renamed_reports().map(|(name, v)| ((v.signal, v.seq), (name, v))).antijoin(waiting);
+    let counting = antijoin(cx.renamed_reports().map(|(name, v)| ((v.signal, v.seq), (name, v))), waiting);
     in_force(counting.map(|(_, report)| report))
 }
 

@@ -13,7 +13,7 @@ use flowsync_schemas::{
 
 use crate::{
     cx::Cx,
-    ops::{Arranged, Coll, Version, distinct, id, reduce},
+    ops::{Arranged, ByKey, Coll, Version, distinct, id, reduce},
 };
 
 /// The view.
@@ -71,7 +71,7 @@ pub type Known = (Version<Arc<CommitFact>>, Vec<SignalId>);
 
 /// The versions of commits.
 pub fn versions<'s>(cx: &mut Cx<'s>) -> Arranged<'s, EntityId, Version<Arc<CommitFact>>> {
-    cx.facts.commits.clone().map(|v| (id(EntityKind::Commit, &v.value.sha), v)).arrange_by_key_named("CommitVersions")
+    cx.facts.commits.clone().map(|v| (id(EntityKind::Commit, &v.value.sha), v)).by_key()
 }
 
 /// Commits that some repository still reaches.
@@ -117,12 +117,11 @@ pub struct Traced {
 /// Traces of commits whose word holds; each once, however many signals state it.
 pub fn traces<'s>(cx: &mut Cx<'s>) -> Coll<'s, Trace> {
     let stated = cx.facts.traces.clone().map(|v| (id(EntityKind::Commit, &v.value.sha), (v.signal, v.value)));
-    let traced =
-        stated.arrange_by_key_named("Traces").join_core(cx.commits(), |commit, (signal, fact), (v, signals)| {
-            let (author, authored_at, committed_at) = (v.value.author, v.value.authored_at, v.value.committed_at);
-            let traced = || (*commit, Traced { fact: fact.clone(), author, authored_at, committed_at });
-            signals.binary_search(signal).is_ok().then(traced)
-        });
+    let traced = stated.by_key().join_core(cx.commits(), |commit, (signal, fact), (v, signals)| {
+        let (author, authored_at, committed_at) = (v.value.author, v.value.authored_at, v.value.committed_at);
+        let traced = || (*commit, Traced { fact: fact.clone(), author, authored_at, committed_at });
+        signals.binary_search(signal).is_ok().then(traced)
+    });
     distinct(traced)
 }
 

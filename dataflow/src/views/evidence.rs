@@ -22,7 +22,7 @@ use flowsync_schemas::{
 
 use crate::{
     cx::Cx,
-    ops::{Arranged, Coll, Version, distinct, id, latest, left_join, reduce},
+    ops::{Arranged, ByKey, Coll, Version, distinct, id, latest, left_join, reduce, semijoin},
 };
 
 /// The view.
@@ -219,9 +219,7 @@ fn keyed(kind: EvidenceKind, (signal, at, artifact, artifact_id, project, ticket
 /// Keys found in artifacts whose version still holds, in known projects; numbers, of tickets that there are.
 fn mentions<'s>(cx: &mut Cx<'s>) -> Coll<'s, (Key, Statement)> {
     let mentions = cx.facts.mentions.clone();
-    let said = mentions
-        .map(|v| (id(v.value.artifact_kind, &v.value.artifact_id), (v.signal, v.at, v.value)))
-        .arrange_by_key_named("Mentions");
+    let said = mentions.map(|v| (id(v.value.artifact_kind, &v.value.artifact_id), (v.signal, v.at, v.value))).by_key();
     let of_pull_requests =
         said.clone().join_core(cx.pull_requests(), |_, said, v| (said.0 == v.signal).then(|| said.clone()));
     let of_commits = said
@@ -232,7 +230,8 @@ fn mentions<'s>(cx: &mut Cx<'s>) -> Coll<'s, (Key, Statement)> {
     let projects = cx.known_projects();
     let tickets = cx.tickets().as_collection(|ticket, _| *ticket);
     let by_number = |m: &MentionFact| matches!(m.kind, EvidenceKind::NumberKey | EvidenceKind::ClosingKey);
-    let numbers = held.clone().filter(move |(_, (_, _, m))| by_number(m)).semijoin(tickets).map(|(_, said)| said);
+    let numbers = held.clone().filter(move |(_, (_, _, m))| by_number(m));
+    let numbers = semijoin(numbers, tickets).map(|(_, said)| said);
     let keys = held.filter(move |(_, (_, _, m))| !by_number(m));
     let keys = left_join(keys, cx.ticket_names(), |_, (signal, at, m), now| {
         let mut m = m.clone();
@@ -242,7 +241,7 @@ fn mentions<'s>(cx: &mut Cx<'s>) -> Coll<'s, (Key, Statement)> {
         }
         [(EntityId::of_project(&m.project), (*signal, *at, m))]
     });
-    let keys = keys.semijoin(projects).map(|(_, said)| said);
+    let keys = semijoin(keys, projects).map(|(_, said)| said);
     keys.concat(numbers).map(|(signal, at, m)| {
         let m = Arc::unwrap_or_clone(m);
         keyed(m.kind, (signal, at, m.artifact_kind, m.artifact_id, m.project, m.ticket_key))
@@ -345,14 +344,14 @@ pub fn stated<'s>(cx: &mut Cx<'s>) -> Arranged<'s, Key, Statement> {
     let inherited = said
         .clone()
         .flat_map(|((artifact, _, kind), statement)| is_inherited(kind).then_some((artifact, (kind, statement))))
-        .join(heirs(cx))
-        .flat_map(|(_, ((said, (signal, at, _, _, project, ticket)), (artifact, native, way)))| {
-            let kind = match (said, way) {
+        .by_key()
+        .join_core(heirs(cx).by_key(), |_, (said, (signal, at, _, _, project, ticket)), (artifact, native, way)| {
+            let kind = match (*said, *way) {
                 (EvidenceKind::Rejected, EvidenceKind::ViaPullRequest) => EvidenceKind::Rejected,
                 (EvidenceKind::Rejected, _) => return None,
-                _ => way,
+                (_, way) => way,
             };
-            Some(keyed(kind, (signal, at, artifact, native, project, ticket)))
+            Some(keyed(kind, (*signal, *at, *artifact, native.clone(), project.clone(), ticket.clone())))
         });
     reduce(said.concat(inherited), "Evidence", |_, statements, out| {
         if let Some((first, _)) = statements.first() {

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cx::Cx,
-    ops::{Arranged, Coll, distinct, reduce, sums},
+    ops::{Arranged, ByKey, Coll, distinct, reduce, sums},
     views::identity_evidence::Pair,
 };
 
@@ -182,7 +182,7 @@ pub type Alias = Option<PersonId>;
 pub fn aliases<'s>(cx: &mut Cx<'s>) -> Arranged<'s, PersonId, Alias> {
     let bots = cx.bots().map(|bot| (bot, None));
     let merged = cx.identities().filter(|i| i.identity != i.person).map(|i| (i.person, Some(i.identity)));
-    bots.concat(merged).arrange_by_key_named("Aliases")
+    bots.concat(merged).by_key()
 }
 
 /// Installs the view.

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cx::Cx,
-    ops::{Arranged, Coll, Version, distinct, id, latest, reduce},
+    ops::{Arranged, ByKey, Coll, Version, antijoin, by_self, distinct, id, latest, reduce, semijoin},
 };
 
 /// The view.
@@ -277,7 +277,7 @@ fn named<'s>(cx: &mut Cx<'s>, humans: &Arranged<'s, PersonId, Human>) -> Coll<'s
     });
     let said = cx.identity_statements();
     let said = said.map(|(pair, fact)| (pair, if fact.same { StatedSame } else { StatedDifferent }));
-    let detached = humans.clone().as_collection(|person, h| (*person, h.detached)).arrange_by_key_named("Detached");
+    let detached = humans.clone().as_collection(|person, h| (*person, h.detached)).by_key();
     records
         .concat(said)
         .map(|((one, other), kind)| (one, (other, kind)))
@@ -288,17 +288,15 @@ fn named<'s>(cx: &mut Cx<'s>, humans: &Arranged<'s, PersonId, Human>) -> Coll<'s
 /// Which of these pairs worked on one ticket: on the arrangement of the activity that `effort` keeps anyway.
 fn working<'s>(cx: &mut Cx<'s>, pairs: Coll<'s, (Pair, bool)>) -> Coll<'s, Reason> {
     let people = distinct(pairs.clone().flat_map(|((one, other), _)| [one, other]));
-    let work =
-        cx.activity_by_person().join_core(people.arrange_by_self_named("Undecided"), |person, (_, ticket, ..), ()| {
-            (!ticket.is_empty()).then(|| (*person, id(EntityKind::Ticket, ticket)))
-        });
+    let work = cx.activity_by_person().join_core(by_self(people), |person, (_, ticket, ..), ()| {
+        (!ticket.is_empty()).then(|| (*person, id(EntityKind::Ticket, ticket)))
+    });
     let work = distinct(work);
     let common = pairs
         .map(|((one, other), aside)| (one, (other, aside)))
-        .join_map(work.clone(), |one, (other, aside), ticket| ((*other, *ticket), (*one, *aside)))
-        .semijoin(work)
-        .map(|((other, _), (one, aside))| ((one, other), (SameWork, aside)));
-    distinct(common)
+        .by_key()
+        .join_core(work.clone().by_key(), |one, (other, aside), ticket| [((*other, *ticket), (*one, *aside))]);
+    distinct(semijoin(common, work).map(|((other, _), (one, aside))| ((one, other), (SameWork, aside))))
 }
 
 /// A reason of which work is none; no kind where only work can decide.
@@ -332,13 +330,15 @@ pub fn kin<'s>(cx: &mut Cx<'s>) -> Arranged<'s, PersonId, Vec<PersonId>> {
     let tied = distinct(pairs.clone().flat_map_ref(of([SameRecord, StatedSame])).concat(selves.clone()));
     let alike = distinct(pairs.clone().flat_map_ref(of([SameName, SameHandle])).concat(selves));
     let apart = pairs.flat_map_ref(of([StatedDifferent, StatedDifferent]));
-    let tied = tied.arrange_by_key_named("Tied");
+    let tied = tied.by_key();
     let reached = tied
         .clone()
         .as_collection(|one, other| (*other, *one))
-        .join_map(alike, |_, one, alike| (*alike, *one))
+        .by_key()
+        .join_core(alike.by_key(), |_, one, alike| [(*alike, *one)])
+        .by_key()
         .join_core(tied, |_, one, other| (one != other).then_some((*one, *other)));
-    let all = distinct(reached).map(|pair| (pair, ())).antijoin(distinct(apart)).map(|(pair, ())| pair);
+    let all = antijoin(distinct(reached).map(|pair| (pair, ())), distinct(apart)).map(|(pair, ())| pair);
     reduce(all, "Kin", |_, others, out| out.push((others.iter().take(KIN_MAX).map(|(p, _)| **p).collect(), 1)))
 }
 

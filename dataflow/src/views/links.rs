@@ -16,7 +16,7 @@ use flowsync_schemas::{
 
 use crate::{
     cx::Cx,
-    ops::{Arranged, reduce},
+    ops::{Arranged, ByKey, reduce},
     views::evidence::{self, EvidenceRow},
 };
 
@@ -195,7 +195,7 @@ pub fn reasons<'s>(cx: &mut Cx<'s>) -> Arranged<'s, EntityId, Reason> {
         Reason::of(&[row]).map(|reason| (*artifact, reason))
     });
     let inferred = cx.inferred_evidence().flat_map(|(artifact, rows)| Some((artifact, Reason::of(&rows)?)));
-    stated.concat(inferred).arrange_by_key_named("Reasons")
+    stated.concat(inferred).by_key()
 }
 
 /// What the reasons for one link come to.

@@ -15,7 +15,7 @@ use flowsync_schemas::{Birth, EntityKind, Record, TableSpec, ViewSpec, fact::Evi
 
 use crate::{
     cx::Cx,
-    ops::{id, sums},
+    ops::{ByKey, id, sums},
 };
 
 /// The view.
@@ -94,7 +94,7 @@ pub fn install(cx: &mut Cx<'_>) {
         .flat_map(|((artifact, ticket), [confirmed, rejected, ..])| {
             (confirmed != rejected).then_some((artifact, (ticket, confirmed > rejected)))
         })
-        .arrange_by_key_named("Decided");
+        .by_key();
     let spoke = cx.reasons().join_core(decided, |_, e, (ticket, so)| {
         let counts = !e.is_manual() && !e.kind.is_inferred() && id(EntityKind::Ticket, &e.ticket_key) == *ticket;
         counts.then_some((e.kind, *so))

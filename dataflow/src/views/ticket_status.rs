@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cx::Cx,
-    ops::{Coll, id, left_join, reduce},
+    ops::{Coll, id, left_join, reduce, semijoin},
     views::{evidence::project_of, links::LinkRow},
 };
 
@@ -241,7 +241,7 @@ pub fn smart_commits<'s>(cx: &mut Cx<'s>) -> Coll<'s, Smart> {
         let known = EntityId::of_project(&project);
         [(known, SmartCommit { kind, project, ticket_key, sha, author, authored_at, committed_at, spent_secs })]
     });
-    renamed.semijoin(cx.known_projects()).map(|(_, s)| (id(EntityKind::Ticket, &s.ticket_key), s))
+    semijoin(renamed, cx.known_projects()).map(|(_, s)| (id(EntityKind::Ticket, &s.ticket_key), s))
 }
 
 /// Blocked work is work in progress, where two words are compared.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cx::Cx,
-    ops::{Arranged, Version, id, latest, reduce},
+    ops::{Arranged, ByKey, Version, id, latest, reduce},
 };
 
 /// The view.
@@ -80,7 +80,7 @@ pub struct TicketRow {
 /// The versions of tickets.
 pub fn versions<'s>(cx: &mut Cx<'s>) -> Arranged<'s, EntityId, Version<Arc<TicketFact>>> {
     let tickets = cx.facts.tickets.clone();
-    tickets.map(|v| (id(EntityKind::Ticket, &v.value.ticket_key), v)).arrange_by_key_named("TicketVersions")
+    tickets.map(|v| (id(EntityKind::Ticket, &v.value.ticket_key), v)).by_key()
 }
 
 /// The latest undeleted versions.
