@@ -8,7 +8,7 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc};
 
 use differential_dataflow::input::Input;
 use flowsync_schemas::{
-    EntityId, Fact, FactBody, PersonId, Record, Row, RowBytes, RowsDigest, TableSpec, Value,
+    EntityId, Fact, FactBody, PersonId, Record, Row, RowBytes, RowsDigest, TableSpec,
     fact::{
         AccountFact, ActivityFact, CommitFact, DeploymentFact, IdentityFact, IncidentFact, MentionFact,
         PullRequestFact, RejectFact, RelationFact, ReportFact, ReviewFact, SettingFact, SignalFact, TicketFact,
@@ -142,7 +142,6 @@ pub struct Outbox {
     pub rows: Vec<Changed>,
     /// Until the epoch is closed that a job was brought to.
     pub summing: Option<Summing>,
-    values: Vec<Value>,
     bytes: RowBytes,
 }
 
@@ -153,9 +152,8 @@ impl Outbox {
         let Some(digest) = summing.and_then(|summing| summing.digests.get_mut(table)) else {
             return self.rows.push((table, row.into_row(), epoch, diff));
         };
-        row.push_values(&mut self.values);
         self.bytes.clear();
-        self.values.drain(..).for_each(|value| self.bytes.value(&value));
+        row.push_bytes(&mut self.bytes);
         digest.add(&self.bytes, diff);
     }
 }

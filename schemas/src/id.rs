@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
+    digest::RowBytes,
     record::{ColumnKind, Field, Value},
     words,
 };
@@ -75,10 +76,8 @@ macro_rules! hex_id {
         impl FromStr for $name {
             type Err = String;
             fn from_str(text: &str) -> Result<Self, String> {
-                if text.len() != 32 {
-                    return Err(format!("{text:?} is no {}: 32 hexadecimal digits are expected", stringify!($name)));
-                }
-                u128::from_str_radix(text, 16).map($name).map_err(|e| e.to_string())
+                let wrong = || format!("{text:?} is no {}: 32 hexadecimal digits are expected", stringify!($name));
+                of_hex_digits(text).map($name).ok_or_else(wrong)
             }
         }
 
@@ -86,6 +85,9 @@ macro_rules! hex_id {
             const KIND: ColumnKind = ColumnKind::Text;
             fn into_value(self) -> Value {
                 Value::Text(std::str::from_utf8(&hex_digits(self.0)).unwrap_or_default().into())
+            }
+            fn push_bytes(&self, out: &mut RowBytes) {
+                out.text(std::str::from_utf8(&hex_digits(self.0)).unwrap_or_default());
             }
             fn from_value(value: &Value) -> Option<Self> {
                 value.as_text().and_then(|t| t.parse().ok())
@@ -102,6 +104,33 @@ fn hex_digits(id: u128) -> [u8; 32] {
         pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
     }
     digits
+}
+
+/// The value of each byte as a hexadecimal digit; 16 where it is none.
+const DIGITS: [u8; 256] = {
+    let mut digits = [16; 256];
+    let mut value = 0;
+    while value < 16 {
+        digits[b"0123456789abcdef"[value] as usize] = value as u8;
+        digits[b"0123456789ABCDEF"[value] as usize] = value as u8;
+        value += 1;
+    }
+    digits
+};
+
+/// What 32 hexadecimal digits stand for. A restart reads millions of them.
+fn of_hex_digits(text: &str) -> Option<u128> {
+    if text.len() != 32 {
+        return None;
+    }
+    let (mut id, mut all) = ([0u64; 2], 0);
+    for (half, digits) in id.iter_mut().zip(text.as_bytes().chunks_exact(16)) {
+        for digit in digits.iter().map(|byte| DIGITS[usize::from(*byte)]) {
+            *half = *half << 4 | u64::from(digit & 15);
+            all |= digit;
+        }
+    }
+    (all < 16).then_some(u128::from(id[0]) << 64 | u128::from(id[1]))
 }
 
 hex_id! {
@@ -329,7 +358,11 @@ mod tests {
         let id = SignalId::of_bytes("git", b"x");
         assert_eq!(id.to_string().parse(), Ok(id));
         assert_eq!(id.to_string(), format!("{:032x}", id.0));
-        assert!("xyz".parse::<SignalId>().is_err());
+        assert_eq!(id.to_string().to_uppercase().parse(), Ok(id));
+        for wrong in ["xyz", "+0000000000000000000000000000000", "0000000000000000000000000000000g", "éééééééééééééééé"]
+        {
+            assert!(wrong.parse::<SignalId>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

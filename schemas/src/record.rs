@@ -3,14 +3,15 @@
 //! Invariants: a record and its row hold the same columns in the same order (the derive macro makes both); values have
 //! a total order, so rows can be sorted and consolidated; there is no floating point (fixed point, units in names).
 
-use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 pub use flowsync_schemas_derive::Record;
+use xxhash_rust::xxh3::xxh3_64;
 
-use crate::time::{Day, Micros};
+use crate::{
+    digest::RowBytes,
+    time::{Day, Micros},
+};
 
 /// Text as it is carried through the dataflow: cloning it copies a pointer.
 pub type Text = Arc<str>;
@@ -20,29 +21,45 @@ pub type Text = Arc<str>;
 pub struct Texts(Box<[Option<Text>]>);
 
 impl Texts {
-    /// How many are remembered (I9): each at the place that its hash gives, until another one takes it.
+    /// How many are remembered (I9), where nothing else is asked for: each at the place that its hash gives, until another one
+    /// takes it.
     const PLACES: usize = 1 << 18;
     /// Longer ones, in bytes, are hardly ever seen twice: the longest that is, is a hash.
     const LONGEST: usize = 64;
 
+    /// Remembers at most so many, at least one.
+    pub fn of_places(places: usize) -> Self {
+        Self(vec![None; places.max(1)].into_boxed_slice())
+    }
+
+    fn place(&mut self, text: &str) -> Option<&mut Option<Text>> {
+        let short = text.len() <= Self::LONGEST;
+        let places = self.0.len();
+        short.then(|| &mut self.0[xxh3_64(text.as_bytes()) as usize % places])
+    }
+
     /// Makes a text one with an equal one, if that is remembered.
     pub fn share(&mut self, text: &mut Text) {
-        if text.len() > Self::LONGEST {
-            return;
+        match self.place(text) {
+            Some(Some(known)) if known == text => *text = known.clone(),
+            Some(place) => *place = Some(text.clone()),
+            None => {}
         }
-        let mut hasher = DefaultHasher::new();
-        text.hash(&mut hasher);
-        let place = &mut self.0[hasher.finish() as usize % Self::PLACES];
-        match place {
-            Some(known) if known == text => *text = known.clone(),
-            _ => *place = Some(text.clone()),
+    }
+
+    /// The text, one with an equal one if that is remembered.
+    pub fn text(&mut self, text: &str) -> Text {
+        match self.place(text) {
+            Some(Some(known)) if **known == *text => known.clone(),
+            Some(place) => place.insert(text.into()).clone(),
+            None => text.into(),
         }
     }
 }
 
 impl Default for Texts {
     fn default() -> Self {
-        Self(vec![None; Self::PLACES].into_boxed_slice())
+        Self::of_places(Self::PLACES)
     }
 }
 
@@ -111,6 +128,9 @@ pub trait Record: Sized {
 
     /// Appends the values, in the order of the columns.
     fn push_values(self, out: &mut Vec<Value>);
+
+    /// Appends the same as bytes of a row that is digested.
+    fn push_bytes(&self, out: &mut RowBytes);
 
     /// Reads the values back.
     ///
@@ -200,6 +220,8 @@ pub trait Field: Sized {
     const NULLABLE: bool = false;
     /// The value.
     fn into_value(self) -> Value;
+    /// Appends the value to a row that is digested.
+    fn push_bytes(&self, out: &mut RowBytes);
     /// The value read back, or `None` where it is of another kind.
     fn from_value(value: &Value) -> Option<Self>;
     /// Lets equal texts be one.
@@ -211,6 +233,9 @@ impl Field for bool {
     fn into_value(self) -> Value {
         Value::Bool(self)
     }
+    fn push_bytes(&self, out: &mut RowBytes) {
+        out.bool(*self);
+    }
     fn from_value(value: &Value) -> Option<Self> {
         if let Value::Bool(b) = value { Some(*b) } else { None }
     }
@@ -221,6 +246,9 @@ impl Field for i64 {
     fn into_value(self) -> Value {
         Value::Int(self)
     }
+    fn push_bytes(&self, out: &mut RowBytes) {
+        out.int(*self);
+    }
     fn from_value(value: &Value) -> Option<Self> {
         value.as_int()
     }
@@ -230,6 +258,9 @@ impl Field for Text {
     const KIND: ColumnKind = ColumnKind::Text;
     fn into_value(self) -> Value {
         Value::Text(self)
+    }
+    fn push_bytes(&self, out: &mut RowBytes) {
+        out.text(self);
     }
     fn from_value(value: &Value) -> Option<Self> {
         if let Value::Text(t) = value { Some(t.clone()) } else { None }
@@ -244,6 +275,9 @@ impl Field for Micros {
     fn into_value(self) -> Value {
         Value::Int(self.0)
     }
+    fn push_bytes(&self, out: &mut RowBytes) {
+        out.int(self.0);
+    }
     fn from_value(value: &Value) -> Option<Self> {
         value.as_int().map(Micros)
     }
@@ -253,6 +287,9 @@ impl Field for Day {
     const KIND: ColumnKind = ColumnKind::Date;
     fn into_value(self) -> Value {
         Value::Int(i64::from(self.0))
+    }
+    fn push_bytes(&self, out: &mut RowBytes) {
+        out.int(i64::from(self.0));
     }
     fn from_value(value: &Value) -> Option<Self> {
         value.as_int().and_then(|d| i32::try_from(d).ok()).map(Day)
@@ -264,6 +301,12 @@ impl<F: Field> Field for Option<F> {
     const NULLABLE: bool = true;
     fn into_value(self) -> Value {
         self.map_or(Value::Null, Field::into_value)
+    }
+    fn push_bytes(&self, out: &mut RowBytes) {
+        match self {
+            Some(value) => value.push_bytes(out),
+            None => out.null(),
+        }
     }
     fn from_value(value: &Value) -> Option<Self> {
         if *value == Value::Null { Some(None) } else { F::from_value(value).map(Some) }
@@ -310,10 +353,14 @@ macro_rules! words {
         impl $crate::record::Field for $name {
             const KIND: $crate::record::ColumnKind = $crate::record::ColumnKind::Text;
             fn into_value(self) -> $crate::record::Value {
-                // Every row has words: all rows share one copy of each.
-                static TEXTS: std::sync::LazyLock<Vec<$crate::record::Text>> =
-                    std::sync::LazyLock::new(|| $name::ALL.iter().map(|word| word.word().into()).collect());
-                $crate::record::Value::Text(TEXTS[self as usize].clone())
+                // Every row has words: all rows of a thread share one copy of each, and no two threads count the same one.
+                std::thread_local! {
+                    static TEXTS: Vec<$crate::record::Text> = $name::ALL.iter().map(|word| word.word().into()).collect();
+                }
+                $crate::record::Value::Text(TEXTS.with(|texts| texts[self as usize].clone()))
+            }
+            fn push_bytes(&self, out: &mut $crate::RowBytes) {
+                out.text(self.word());
             }
             fn from_value(value: &$crate::record::Value) -> Option<Self> {
                 value.as_text().and_then(|t| t.parse().ok())
@@ -325,6 +372,7 @@ macro_rules! words {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::RowsDigest;
 
     #[derive(Debug, Clone, PartialEq, Record)]
     struct Sample {
@@ -341,6 +389,11 @@ mod tests {
     fn a_record_survives_its_row() {
         let sample = Sample { word: "x".into(), share_bps: None, day: Day(3) };
         let row = sample.clone().into_row();
+        let mut bytes = RowBytes::default();
+        sample.push_bytes(&mut bytes);
+        let mut digest = RowsDigest::default();
+        digest.add(&bytes, 1);
+        assert_eq!(digest, [(&*row, 1)].into_iter().collect());
         assert_eq!(Sample::from_values(&row), Ok(sample));
         assert_eq!(Sample::COLUMNS[1].unit, "basis points");
         assert!(Sample::COLUMNS[1].nullable);

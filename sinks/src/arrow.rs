@@ -16,9 +16,12 @@ use arrow::{
     record_batch::RecordBatch,
 };
 use deltalake_core::kernel::{DataType as DeltaType, StructField, StructType};
-use flowsync_schemas::{Birth, ColumnKind, ColumnSpec, Row, RowBytes, RowsDigest, TableSpec, Value};
+use flowsync_schemas::{Birth, ColumnKind, ColumnSpec, Row, RowBytes, RowsDigest, TableSpec, Value, record::Texts};
 
 use crate::SinkError;
+
+/// Texts of a column that are looked through for the next one.
+const TEXTS_SEEN: usize = 256;
 
 /// The shape of one table: what its specification says, resolved and checked once.
 #[derive(Debug)]
@@ -116,8 +119,17 @@ impl Shape {
 
     /// The columns as rows. `batch` has this table's schema.
     pub fn to_rows(&self, batch: &RecordBatch) -> Vec<Row> {
-        let mut rows: Vec<Vec<Value>> = vec![Vec::with_capacity(self.columns.len()); batch.num_rows()];
+        let width = self.columns.len();
+        let mut rows: Vec<Vec<Value>> = (0..batch.num_rows()).map(|_| Vec::with_capacity(width)).collect();
         for (at, array) in batch.columns().iter().enumerate() {
+            if self.columns[at].kind == ColumnKind::Text {
+                // Most texts are those of some row before: one copy serves all.
+                let (texts, mut seen) = (array.as_string::<i32>(), Texts::of_places(TEXTS_SEEN));
+                for (row, text) in rows.iter_mut().zip(texts) {
+                    row.push(text.map_or(Value::Null, |text| Value::Text(seen.text(text))));
+                }
+                continue;
+            }
             let read = reader(array, self.columns[at].kind);
             for (i, row) in rows.iter_mut().enumerate() {
                 row.push(if array.is_null(i) { Value::Null } else { read(i) });

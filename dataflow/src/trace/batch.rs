@@ -292,7 +292,9 @@ impl<K: Data + Ranked, V: Data, R: Diff> Builder for Building<K, V, R> {
         let columns = &mut self.columns;
         for ((key, val), time, diff) in chunk.drain(..) {
             if self.open.as_ref() == Some(&key) {
-                columns.repeats |= columns.vals.last() == Some(&val);
+                // Updates of one value have times that rise: mostly no values need to be compared.
+                let rises = columns.codes.last().is_some_and(|code| columns.pairs[*code as usize].0 < time);
+                columns.repeats |= rises && columns.vals.last() == Some(&val);
             } else if let Some(before) = self.open.replace(key) {
                 columns.close(before);
             }

@@ -53,6 +53,10 @@ pub fn derive_record(input: TokenStream) -> TokenStream {
                 #(out.push(::flowsync_schemas::record::Field::into_value(self.#idents));)*
             }
 
+            fn push_bytes(&self, out: &mut ::flowsync_schemas::RowBytes) {
+                #(::flowsync_schemas::record::Field::push_bytes(&self.#idents, out);)*
+            }
+
             fn from_values(
                 values: &[::flowsync_schemas::record::Value],
             ) -> Result<Self, ::flowsync_schemas::record::RecordError> {
