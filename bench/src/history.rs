@@ -113,8 +113,14 @@ impl Commits {
     }
 }
 
-fn is_push(signal: &Signal) -> bool {
+/// Whether it is the delivery of a push.
+pub fn is_push(signal: &Signal) -> bool {
     signal.header("x-github-event") == Some("push")
+}
+
+/// Whether it states the settings, as the first one does.
+pub fn is_settings(signal: &Signal) -> bool {
+    signal.source == "settings"
 }
 
 /// Pushes with at least so many commits.

@@ -11,6 +11,7 @@ use flowsync_dataflow::Read;
 use flowsync_schemas::Signal;
 
 use crate::{
+    alone,
     history::{self, History},
     incremental::{Pushed, Running},
 };
@@ -20,19 +21,24 @@ const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.json");
 /// More than this many percent above what is kept is a regression. Hashing with random keys, and how long a worker spins while
 /// it waits on a busy machine, move a count by less than half of it.
 const TOLERANCE_PERCENT: f64 = 8.0;
-/// Signals of a path.
-const SIGNALS: usize = 600;
+/// Signals of a path where they are counted.
+pub const SIGNALS: usize = 600;
 
 /// A hot path. Every path makes the same history first, which `history` counts by itself: it is taken off.
 type Path_ = (&'static str, fn(Vec<Signal>) -> Result<()>);
 
-const PATHS: [Path_; 4] = [
+const PATHS: [Path_; 5] = [
     ("history", |signals| {
         ensure!(!signals.is_empty());
         Ok(())
     }),
     ("parse", parse),
-    ("load", |signals| flow(signals, SIGNALS)),
+    ("links", links),
+    ("load", |signals| {
+        // All at once, as a restart does.
+        let all = signals.len();
+        flow(signals, all)
+    }),
     ("steady", |signals| flow(signals, 20)),
 ];
 
@@ -40,6 +46,15 @@ fn parse(signals: Vec<Signal>) -> Result<()> {
     let read = history::reader();
     let facts: usize = signals.iter().map(|s| read(s).0.len()).sum();
     ensure!(facts > signals.len() / 2, "only {facts} facts");
+    Ok(())
+}
+
+/// Stated links of the pushes alone, with one worker: what Pathway is measured on.
+fn links(signals: Vec<Signal>) -> Result<()> {
+    let pushes = signals.into_iter().filter(|signal| history::is_push(signal) || history::is_settings(signal));
+    let (tickets, took) = alone::stated_links(1, history::reader(), pushes.collect())?;
+    eprintln!("links of {} tickets: {took:.2?}", tickets.len());
+    ensure!(!tickets.is_empty(), "nothing is linked");
     Ok(())
 }
 
@@ -56,11 +71,11 @@ fn flow(signals: Vec<Signal>, epoch: usize) -> Result<()> {
     running.finish()
 }
 
-/// Runs one path once.
-pub fn run(name: &str) -> Result<()> {
+/// Runs one path once, over so many signals.
+pub fn run(name: &str, signals: usize) -> Result<()> {
     let names: Vec<_> = PATHS.iter().map(|(name, _)| *name).collect();
     let (_, path) = PATHS.iter().find(|(n, _)| *n == name).with_context(|| format!("paths: {}", names.join(", ")))?;
-    path(History::new(SIGNALS as u64)?.batch(SIGNALS))
+    path(History::new(signals as u64)?.batch(signals))
 }
 
 /// Counts all paths, and compares with what is kept, or keeps it.

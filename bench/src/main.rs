@@ -64,6 +64,9 @@ enum Command {
     Hot {
         /// Which.
         path: String,
+        /// Over how many signals.
+        #[arg(long, value_name = "N", default_value_t = hot::SIGNALS)]
+        signals: usize,
     },
     /// A restart after `kill -9` over a history of this length: time and memory.
     Restart {
@@ -127,7 +130,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Some(Command::Instructions { bless }) => return hot::instructions(bless),
-        Some(Command::Hot { path }) => return hot::run(&path),
+        Some(Command::Hot { path, signals }) => return hot::run(&path, signals),
         Some(Command::Operators { signals }) => return operators::print(signals),
         Some(Command::Restart { signals }) => return restart::print(signals),
         Some(Command::Fill { dir, signals }) => return restart::fill(&dir, signals),

@@ -15,7 +15,6 @@ use flowsync_schemas::{
         TraceFact,
     },
     model::Model,
-    record::Texts,
 };
 use timely::{
     container::CapacityContainerBuilder,
@@ -57,7 +56,6 @@ macro_rules! inputs {
             $($field: Session<Version<Arc<$record>>>,)+
             signals: Session<SignalFact>,
             rejects: Session<RejectFact>,
-            texts: Texts,
         }
 
         impl Inputs {
@@ -67,13 +65,13 @@ macro_rules! inputs {
                 let signals = scope.new_collection();
                 let rejects = scope.new_collection();
                 (
-                    Inputs { $($field: $field.0,)+ signals: signals.0, rejects: rejects.0, texts: Texts::default() },
+                    Inputs { $($field: $field.0,)+ signals: signals.0, rejects: rejects.0 },
                     Facts { $($field: $field.1,)+ signals: signals.1, rejects: rejects.1 },
                 )
             }
 
             /// Adds base rows at the current epoch, or takes them back (`diff` −1). Facts of kinds that no view reads yet
-            /// are in their tables only.
+            /// are in their tables only. Of equal texts one copy should be left by now: rows are long-lived.
             pub fn update(
                 &mut self,
                 facts: impl IntoIterator<Item = Fact>,
@@ -83,8 +81,7 @@ macro_rules! inputs {
             ) {
                 for Fact { at, signal, seq, body } in facts {
                     match body {
-                        $(FactBody::$variant(mut value) => {
-                            value.share(&mut self.texts);
+                        $(FactBody::$variant(value) => {
                             self.$field.update(Version { at, signal, seq, value: Arc::new(value) }, diff);
                         })+
                         FactBody::Build(_) | FactBody::Release(_) | FactBody::Ref(_) | FactBody::Sprint(_) => {}

@@ -32,6 +32,7 @@ use flowsync_schemas::{
     Epoch, EpochDelta, Fact, LogPosition, Record, Rejection, RowsDigest, Signal, SignalId, Text,
     fact::{FACT_TABLES, REJECTS, RejectFact, SIGNALS, SignalFact},
     model::Model,
+    record::Texts,
 };
 use timely::{communication::WorkerGuards, dataflow::operators::probe::Handle, worker::Worker};
 
@@ -84,7 +85,7 @@ impl JobError {
     }
 }
 
-/// Base rows of a committed epoch, read back from their tables.
+/// Base rows of a committed epoch, read back from their tables. Equal texts in them are one, as far as whoever reads remembers.
 #[derive(Debug, Default)]
 pub struct Base {
     /// Facts.
@@ -360,7 +361,7 @@ fn run_worker(
         }
         inputs
     });
-    let mut feed = Feed { inputs: Some(inputs), seen: HashSet::new(), time: 0, outbox };
+    let mut feed = Feed { inputs: Some(inputs), seen: HashSet::new(), time: 0, outbox, texts: Texts::default() };
     let mut reported = Some(0);
     let index = worker.index();
     loop {
@@ -407,6 +408,7 @@ struct Feed {
     /// First time that is still open.
     time: u64,
     outbox: Rc<RefCell<Outbox>>,
+    texts: Texts,
 }
 
 impl Feed {
@@ -455,8 +457,9 @@ impl Feed {
         self.inputs = Some(inputs);
     }
 
-    fn read(&self, inputs: &mut Inputs, epoch: u64, position: LogPosition, signal: &Signal, read: &Read) {
-        let (facts, rejections) = read(signal);
+    fn read(&mut self, inputs: &mut Inputs, epoch: u64, position: LogPosition, signal: &Signal, read: &Read) {
+        let (mut facts, rejections) = read(signal);
+        facts.iter_mut().for_each(|fact| fact.share(&mut self.texts));
         let source: Text = signal.source.as_str().into();
         let rejects: Vec<_> = (0i64..)
             .zip(rejections)

@@ -18,7 +18,7 @@ use flowsync_schemas::{EntityId, EntityKind, Micros, SignalId};
 use serde::{Deserialize, Serialize};
 use timely::container::{CapacityContainerBuilder, PushInto};
 
-use crate::trace::{ArrangedBy, Diff, Ranked, RankedBuilder, RankedSpine, arrange};
+use crate::trace::{ArrangedBy, Diff, Ranked, RankedBuilder, RankedSpine, arrange, arrange_keys};
 
 /// A collection over epochs.
 pub type Coll<'s, D, R = isize> = VecCollection<'s, u64, D, R>;
@@ -73,7 +73,7 @@ where
     K: ExchangeData + Hashable + Ranked,
     R: ExchangeData + Diff,
 {
-    arrange(all.map(|k| (k, ())), &called::<K, ()>("Arrange", Location::caller()))
+    arrange_keys(all, &called::<K, ()>("Arrange", Location::caller()))
 }
 
 /// The rows whose key is among `keys`, each of which is there once.

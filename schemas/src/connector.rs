@@ -1,5 +1,12 @@
 //! What a connector says of itself, and what it says of a signal.
 
+use std::{
+    collections::{HashSet, VecDeque},
+    hash::Hash,
+};
+
+use foldhash::fast::RandomState;
+
 use crate::{
     fact::{AccountFact, Fact, FactBody},
     id::{Account, PersonId, Pseudonymizer, SignalId, TokenKind},
@@ -61,12 +68,35 @@ pub struct Parsed<'a> {
     pub names: Vec<NameClaim>,
     /// Rejections beyond [`REJECTIONS_MAX`].
     unlisted: usize,
+    /// Accounts that were stated last, the newest first.
+    stated: VecDeque<Stated>,
+}
+
+/// Accounts of one signal that are remembered: those of a push are a few people's, over and over.
+const STATED_MAX: usize = 8;
+
+/// An account that was stated, and what it was stated by.
+#[derive(Debug)]
+struct Stated {
+    at: Micros,
+    /// Login or address, as the tool writes it.
+    login: String,
+    name: String,
+    body: AccountFact,
 }
 
 impl<'a> Parsed<'a> {
     /// Nothing yet, for the signal with this id.
     pub fn new(signal: SignalId, people: &'a Pseudonymizer) -> Self {
-        Self { people, signal, facts: Vec::new(), rejections: Vec::new(), names: Vec::new(), unlisted: 0 }
+        Self {
+            people,
+            signal,
+            facts: Vec::new(),
+            rejections: Vec::new(),
+            names: Vec::new(),
+            unlisted: 0,
+            stated: VecDeque::new(),
+        }
     }
 
     /// States a fact. `at` is the tool's own version or clock: latest wins by it, then by signal id (I3).
@@ -76,16 +106,12 @@ impl<'a> Parsed<'a> {
 
     /// Numbers the facts; one stated twice by the same signal counts once (I2), and so does a name.
     pub fn finish(mut self) -> Self {
-        let mut seen = std::collections::HashSet::with_capacity(self.facts.len());
-        let first: Vec<bool> = self.facts.iter().map(|f| seen.insert((f.at, &f.body))).collect();
-        let mut first = first.into_iter();
+        let mut first = first_of_each(self.facts.iter().map(|fact| (fact.at, &fact.body)));
         self.facts.retain(|_| first.next().unwrap_or(true));
         for (seq, fact) in self.facts.iter_mut().enumerate() {
             fact.seq = seq as i64;
         }
-        let mut seen = std::collections::HashSet::with_capacity(self.names.len());
-        let first: Vec<bool> = self.names.iter().map(|claim| seen.insert(claim)).collect();
-        let mut first = first.into_iter();
+        let mut first = first_of_each(self.names.iter());
         self.names.retain(|_| first.next().unwrap_or(true));
         if self.unlisted > 0 {
             let reason =
@@ -145,24 +171,34 @@ impl<'a> Parsed<'a> {
         name: &str,
         bot: bool,
     ) -> PersonId {
-        let person = self.people.person(account);
         let name = name.trim();
-        let (kind, source, text) = match account {
-            Account::Email(email) => ("email", source, email.trim().to_lowercase()),
-            Account::Login { source, login } => ("login", *source, format!("{source}:{login}")),
+        let (kind, source, login) = match account {
+            Account::Email(email) => ("email", source, *email),
+            Account::Login { source, login } => ("login", *source, *login),
         };
-        let shown = if name.is_empty() { text.as_str() } else { name };
-        let claim = NameClaim { person, name: shown.to_owned(), account: text.clone() };
-        // Looking for it among the others would cost the square of their number; most are the last ones again.
-        if self.names.last() != Some(&claim) {
-            self.names.push(claim);
+        let again = |stated: &&Stated| {
+            let body = &stated.body;
+            let same = stated.login == login && stated.name == name && *body.kind == *kind && *body.source == *source;
+            same && body.bot == bot && body.same_as == same_as.filter(|other| *other != body.person)
+        };
+        if let Some(Stated { at: when, body, .. }) = self.stated.iter().find(again) {
+            let (person, body) = (body.person, (*when != at).then(|| body.clone()));
+            body.into_iter().for_each(|body| self.fact(at, FactBody::Account(body)));
+            return person;
         }
-        let login = match account {
-            Account::Email(email) => email,
-            Account::Login { source, login } if !naming::is_opaque(source, login) => login,
-            // Then the name beside it may be the login that people see, as in Slack.
-            Account::Login { .. } if !name.contains(char::is_whitespace) => name,
-            Account::Login { .. } => "",
+        let person = self.people.person(account);
+        let text = match account {
+            Account::Email(_) => login.trim().to_lowercase(),
+            Account::Login { .. } => format!("{source}:{login}"),
+        };
+        let shown = if name.is_empty() { text.clone() } else { name.to_owned() };
+        self.names.push(NameClaim { person, name: shown, account: text });
+        let handle = match account {
+            Account::Login { .. } if naming::is_opaque(source, login) => {
+                // Then the name beside it may be the login that people see, as in Slack.
+                if name.contains(char::is_whitespace) { "" } else { name }
+            }
+            Account::Email(_) | Account::Login { .. } => login,
         };
         let body = AccountFact {
             person,
@@ -170,12 +206,20 @@ impl<'a> Parsed<'a> {
             kind: kind.into(),
             bot,
             name: self.people.token(TokenKind::Name, name),
-            handle: self.people.token(TokenKind::Handle, login),
+            handle: self.people.token(TokenKind::Handle, handle),
             same_as: same_as.filter(|other| *other != person),
         };
+        self.stated.truncate(STATED_MAX - 1);
+        self.stated.push_front(Stated { at, login: login.to_owned(), name: name.to_owned(), body: body.clone() });
         self.fact(at, FactBody::Account(body));
         person
     }
+}
+
+/// Whether each is the first of those that are the same.
+fn first_of_each<K: Eq + Hash>(keys: impl ExactSizeIterator<Item = K>) -> std::vec::IntoIter<bool> {
+    let mut seen = HashSet::with_capacity_and_hasher(keys.len(), RandomState::default());
+    keys.map(|key| seen.insert(key)).collect::<Vec<_>>().into_iter()
 }
 
 #[cfg(test)]
@@ -211,6 +255,22 @@ mod tests {
         assert_eq!(of("ada.lovelace"), [row("login", "slack", false, true, false)]);
         assert_eq!(of("Ada Lovelace"), [row("login", "slack", true, false, false)]);
         assert_eq!(of(""), [row("login", "slack", false, false, false)]);
+    }
+
+    #[test]
+    fn an_account_that_is_stated_again_counts_once_unless_something_of_it_differs() {
+        let mail = |n: usize| format!("ada{n}@example.org");
+        let (one, other) = ("Ada Lovelace", "Ada Byron");
+        let many = (0..2 * STATED_MAX)
+            .flat_map(|n| [(1, one), (1, one), (2, one), (1, other)].map(|(at, name)| (at, mail(n), name)));
+        let people = Pseudonymizer::new(&[7; 32]);
+        let mut out = Parsed::new(SignalId(1), &people);
+        for (at, mail, name) in many.clone().chain(many.rev()) {
+            let person = out.person(Micros(at), "git", &Account::Email(&mail), name, false);
+            assert_eq!(person, people.person(&Account::Email(&mail)));
+        }
+        let out = out.finish();
+        assert_eq!((out.facts.len(), out.names.len()), (3 * 2 * STATED_MAX, 2 * 2 * STATED_MAX));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::record::Value;
+use crate::record::{Cell, Value};
 
 /// One row as bytes: no two different rows have the same.
 #[derive(Debug, Default)]
@@ -43,12 +43,12 @@ impl RowBytes {
     }
 
     /// Appends a value.
-    pub fn value(&mut self, value: &Value) {
-        match value {
-            Value::Null => self.null(),
-            Value::Bool(value) => self.bool(*value),
-            Value::Int(value) => self.int(*value),
-            Value::Text(value) => self.text(value),
+    pub fn cell(&mut self, cell: Cell<'_>) {
+        match cell {
+            Cell::Null => self.null(),
+            Cell::Bool(value) => self.bool(value),
+            Cell::Int(value) => self.int(value),
+            Cell::Text(value) => self.text(value),
         }
     }
 }
@@ -80,7 +80,7 @@ impl<'a> FromIterator<(&'a [Value], i64)> for RowsDigest {
         let (mut digest, mut bytes) = (Self::default(), RowBytes::default());
         for (row, diff) in rows {
             bytes.clear();
-            row.iter().for_each(|value| bytes.value(value));
+            row.iter().for_each(|value| bytes.cell(value.cell()));
             digest.add(&bytes, diff);
         }
         digest

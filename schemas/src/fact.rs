@@ -6,7 +6,7 @@
 
 use crate::{
     id::{EntityKind, PersonId, SignalId, Token},
-    record::{ColumnKind, ColumnSpec, Record, RecordError, Row, Text, Value},
+    record::{Cell, Cells, ColumnKind, ColumnSpec, Reader, Record, RecordError, Row, Text, Texts, Value},
     time::Micros,
     view::{Birth, TableSpec},
 };
@@ -425,6 +425,22 @@ pub struct Fact {
     pub body: FactBody,
 }
 
+/// Some cells of a row.
+struct Part<'a> {
+    cells: &'a dyn Cells,
+    from: usize,
+    width: usize,
+}
+
+impl Cells for Part<'_> {
+    fn width(&self) -> usize {
+        self.width
+    }
+    fn cell(&self, at: usize) -> Cell<'_> {
+        self.cells.cell(self.from + at)
+    }
+}
+
 const META: [ColumnSpec; 3] = [
     ColumnSpec {
         name: "signal",
@@ -480,6 +496,11 @@ macro_rules! fact_kinds {
                 self.body.table()
             }
 
+            /// Lets equal texts be one.
+            pub fn share(&mut self, texts: &mut Texts) {
+                match &mut self.body { $(FactBody::$variant(body) => body.share(texts)),+ }
+            }
+
             /// The fact as a row of its table.
             pub fn into_row(self) -> Row {
                 let mut out = vec![
@@ -496,18 +517,29 @@ macro_rules! fact_kinds {
             /// # Errors
             /// Where the row does not fit the table.
             pub fn from_row(table: usize, row: &[Value]) -> Result<Self, RecordError> {
-                let names: &[&str] = &[$(stringify!($variant)),+];
-                let record = names.get(table).copied().unwrap_or("Fact");
-                let [Value::Text(signal), Value::Int(seq), Value::Int(at), rest @ ..] = row else {
-                    return Err(RecordError::Width { record, expected: META.len(), found: row.len() });
+                Self::from_cells(table, &row, &mut Texts::of_places(0))
+            }
+
+            /// The same from where it lies. What is one of `texts` is that one.
+            ///
+            /// # Errors
+            /// As [`Fact::from_row`].
+            pub fn from_cells(table: usize, cells: &dyn Cells, texts: &mut Texts) -> Result<Self, RecordError> {
+                let readers: &[(&str, fn(&dyn Cells, &mut Texts) -> Result<FactBody, RecordError>)] = &[$((
+                    stringify!($variant),
+                    |cells, texts| $record::from_cells(cells, texts).map(FactBody::$variant),
+                )),+];
+                let Some((record, read)) = readers.get(table) else {
+                    return Err(RecordError::Kind { record: "Fact", column: "table", found: table.to_string() });
                 };
-                let signal = signal.parse().map_err(|found| RecordError::Kind { record, column: "signal", found })?;
-                let readers: &[fn(&[Value]) -> Result<FactBody, RecordError>] =
-                    &[$(|v| $record::from_values(v).map(FactBody::$variant)),+];
-                let Some(read) = readers.get(table) else {
-                    return Err(RecordError::Kind { record, column: "table", found: table.to_string() });
+                let Some(body) = cells.width().checked_sub(META.len()) else {
+                    return Err(RecordError::Width { record, expected: META.len(), found: cells.width() });
                 };
-                Ok(Fact { signal, seq: *seq, at: Micros(*at), body: read(rest)? })
+                let meta = Part { cells, from: 0, width: META.len() };
+                let mut meta = Reader::new(record, &META, &meta, texts)?;
+                let (signal, seq, at) = (meta.next()?, meta.next()?, meta.next()?);
+                let body = read(&Part { cells, from: META.len(), width: body }, texts)?;
+                Ok(Fact { signal, seq, at, body })
             }
         }
 

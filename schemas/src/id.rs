@@ -2,13 +2,14 @@
 
 use std::{cell::RefCell, collections::HashMap, fmt, str::FromStr};
 
+use foldhash::fast::RandomState;
 use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
     digest::RowBytes,
-    record::{ColumnKind, Field, Value},
+    record::{Cell, ColumnKind, Field, Texts, Value},
     words,
 };
 
@@ -89,8 +90,8 @@ macro_rules! hex_id {
             fn push_bytes(&self, out: &mut RowBytes) {
                 out.text(std::str::from_utf8(&hex_digits(self.0)).unwrap_or_default());
             }
-            fn from_value(value: &Value) -> Option<Self> {
-                value.as_text().and_then(|t| t.parse().ok())
+            fn from_cell(cell: Cell<'_>, _: &mut Texts) -> Option<Self> {
+                if let Cell::Text(digits) = cell { digits.parse().ok() } else { None }
             }
         }
     };
@@ -245,7 +246,7 @@ const REMEMBERED_MAX: usize = 16_384;
 const REMEMBERED_BYTES_MAX: usize = 256;
 
 thread_local! {
-    static REMEMBERED: RefCell<HashMap<Box<[u8]>, Option<u128>>> = RefCell::default();
+    static REMEMBERED: RefCell<HashMap<Box<[u8]>, Option<u128>, RandomState>> = RefCell::default();
 }
 
 impl fmt::Debug for Pseudonymizer {
@@ -301,7 +302,9 @@ impl Pseudonymizer {
     }
 
     fn remembered(&self, parts: &[&[u8]], make: impl FnOnce() -> Option<u128>) -> Option<u128> {
-        let mut text = self.key.to_le_bytes().to_vec();
+        let mut text =
+            Vec::with_capacity(size_of_val(&self.key) + parts.iter().map(|part| part.len() + 1).sum::<usize>());
+        text.extend_from_slice(&self.key.to_le_bytes());
         for part in parts {
             text.extend_from_slice(part);
             text.push(0);

@@ -27,15 +27,14 @@ impl Texts {
     /// Longer ones, in bytes, are hardly ever seen twice: the longest that is, is a hash.
     const LONGEST: usize = 64;
 
-    /// Remembers at most so many, at least one.
+    /// Remembers at most so many.
     pub fn of_places(places: usize) -> Self {
-        Self(vec![None; places.max(1)].into_boxed_slice())
+        Self(vec![None; places].into_boxed_slice())
     }
 
     fn place(&mut self, text: &str) -> Option<&mut Option<Text>> {
-        let short = text.len() <= Self::LONGEST;
-        let places = self.0.len();
-        short.then(|| &mut self.0[xxh3_64(text.as_bytes()) as usize % places])
+        let (places, short) = (self.0.len(), text.len() <= Self::LONGEST);
+        (short && places > 0).then(|| &mut self.0[xxh3_64(text.as_bytes()) as usize % places])
     }
 
     /// Makes a text one with an equal one, if that is remembered.
@@ -116,10 +115,61 @@ impl Value {
     pub fn as_int(&self) -> Option<i64> {
         if let Value::Int(int) = self { Some(*int) } else { None }
     }
+
+    /// The value as it is read.
+    pub fn cell(&self) -> Cell<'_> {
+        match self {
+            Value::Null => Cell::Null,
+            Value::Bool(value) => Cell::Bool(*value),
+            Value::Int(value) => Cell::Int(*value),
+            Value::Text(text) => Cell::Text(text),
+        }
+    }
+}
+
+/// A value where it lies: in a row, or in a column of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cell<'a> {
+    /// A missing value.
+    Null,
+    /// As [`Value::Bool`].
+    Bool(bool),
+    /// As [`Value::Int`].
+    Int(i64),
+    /// As [`Value::Text`].
+    Text(&'a str),
+}
+
+impl From<Cell<'_>> for Value {
+    fn from(cell: Cell<'_>) -> Self {
+        match cell {
+            Cell::Null => Value::Null,
+            Cell::Bool(value) => Value::Bool(value),
+            Cell::Int(value) => Value::Int(value),
+            Cell::Text(text) => Value::Text(text.into()),
+        }
+    }
 }
 
 /// One row: as many values as its table has columns, in their order.
 pub type Row = Box<[Value]>;
+
+/// A row where it lies.
+pub trait Cells {
+    /// How many cells.
+    fn width(&self) -> usize;
+    /// The cell of a column that there is.
+    fn cell(&self, at: usize) -> Cell<'_>;
+}
+
+impl Cells for &[Value] {
+    fn width(&self) -> usize {
+        self.len()
+    }
+    fn cell(&self, at: usize) -> Cell<'_> {
+        self[at].cell()
+    }
+}
 
 /// A struct that is a row. Derived: `#[derive(Record)]`.
 pub trait Record: Sized {
@@ -132,11 +182,19 @@ pub trait Record: Sized {
     /// Appends the same as bytes of a row that is digested.
     fn push_bytes(&self, out: &mut RowBytes);
 
-    /// Reads the values back.
+    /// Reads the values back from where they lie. What is one of `texts` is that one.
     ///
     /// # Errors
     /// Where the number of values or the kind of one does not fit the columns.
-    fn from_values(values: &[Value]) -> Result<Self, RecordError>;
+    fn from_cells(cells: &dyn Cells, texts: &mut Texts) -> Result<Self, RecordError>;
+
+    /// Reads the values of a row back.
+    ///
+    /// # Errors
+    /// As [`Record::from_cells`].
+    fn from_values(values: &[Value]) -> Result<Self, RecordError> {
+        Self::from_cells(&values, &mut Texts::of_places(0))
+    }
 
     /// Lets equal texts be one.
     fn share(&mut self, texts: &mut Texts);
@@ -178,7 +236,8 @@ pub enum RecordError {
 pub struct Reader<'a> {
     record: &'static str,
     columns: &'static [ColumnSpec],
-    values: &'a [Value],
+    cells: &'a dyn Cells,
+    texts: &'a mut Texts,
     at: usize,
 }
 
@@ -187,11 +246,16 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// Where there are not exactly as many values as columns.
-    pub fn new(record: &'static str, columns: &'static [ColumnSpec], values: &'a [Value]) -> Result<Self, RecordError> {
-        if columns.len() != values.len() {
-            return Err(RecordError::Width { record, expected: columns.len(), found: values.len() });
+    pub fn new(
+        record: &'static str,
+        columns: &'static [ColumnSpec],
+        cells: &'a dyn Cells,
+        texts: &'a mut Texts,
+    ) -> Result<Self, RecordError> {
+        if columns.len() != cells.width() {
+            return Err(RecordError::Width { record, expected: columns.len(), found: cells.width() });
         }
-        Ok(Self { record, columns, values, at: 0 })
+        Ok(Self { record, columns, cells, texts, at: 0 })
     }
 
     /// The next value, as a field.
@@ -201,13 +265,13 @@ impl<'a> Reader<'a> {
     // Not an iterator: each call reads another type.
     #[allow(clippy::should_implement_trait)]
     pub fn next<F: Field>(&mut self) -> Result<F, RecordError> {
-        let value = &self.values[self.at];
+        let cell = self.cells.cell(self.at);
         let column = &self.columns[self.at];
         self.at += 1;
-        F::from_value(value).ok_or_else(|| RecordError::Kind {
+        F::from_cell(cell, self.texts).ok_or_else(|| RecordError::Kind {
             record: self.record,
             column: column.name,
-            found: format!("{value:?}"),
+            found: format!("{cell:?}"),
         })
     }
 }
@@ -222,8 +286,12 @@ pub trait Field: Sized {
     fn into_value(self) -> Value;
     /// Appends the value to a row that is digested.
     fn push_bytes(&self, out: &mut RowBytes);
-    /// The value read back, or `None` where it is of another kind.
-    fn from_value(value: &Value) -> Option<Self>;
+    /// The value read back, or `None` where it is of another kind. A text that is one of `texts` is that one.
+    fn from_cell(cell: Cell<'_>, texts: &mut Texts) -> Option<Self>;
+    /// The same, of a row.
+    fn from_value(value: &Value) -> Option<Self> {
+        Self::from_cell(value.cell(), &mut Texts::of_places(0))
+    }
     /// Lets equal texts be one.
     fn share(&mut self, _texts: &mut Texts) {}
 }
@@ -236,8 +304,8 @@ impl Field for bool {
     fn push_bytes(&self, out: &mut RowBytes) {
         out.bool(*self);
     }
-    fn from_value(value: &Value) -> Option<Self> {
-        if let Value::Bool(b) = value { Some(*b) } else { None }
+    fn from_cell(cell: Cell<'_>, _: &mut Texts) -> Option<Self> {
+        if let Cell::Bool(value) = cell { Some(value) } else { None }
     }
 }
 
@@ -249,8 +317,8 @@ impl Field for i64 {
     fn push_bytes(&self, out: &mut RowBytes) {
         out.int(*self);
     }
-    fn from_value(value: &Value) -> Option<Self> {
-        value.as_int()
+    fn from_cell(cell: Cell<'_>, _: &mut Texts) -> Option<Self> {
+        if let Cell::Int(value) = cell { Some(value) } else { None }
     }
 }
 
@@ -262,8 +330,8 @@ impl Field for Text {
     fn push_bytes(&self, out: &mut RowBytes) {
         out.text(self);
     }
-    fn from_value(value: &Value) -> Option<Self> {
-        if let Value::Text(t) = value { Some(t.clone()) } else { None }
+    fn from_cell(cell: Cell<'_>, texts: &mut Texts) -> Option<Self> {
+        if let Cell::Text(text) = cell { Some(texts.text(text)) } else { None }
     }
     fn share(&mut self, texts: &mut Texts) {
         texts.share(self);
@@ -278,8 +346,8 @@ impl Field for Micros {
     fn push_bytes(&self, out: &mut RowBytes) {
         out.int(self.0);
     }
-    fn from_value(value: &Value) -> Option<Self> {
-        value.as_int().map(Micros)
+    fn from_cell(cell: Cell<'_>, texts: &mut Texts) -> Option<Self> {
+        i64::from_cell(cell, texts).map(Micros)
     }
 }
 
@@ -291,8 +359,8 @@ impl Field for Day {
     fn push_bytes(&self, out: &mut RowBytes) {
         out.int(i64::from(self.0));
     }
-    fn from_value(value: &Value) -> Option<Self> {
-        value.as_int().and_then(|d| i32::try_from(d).ok()).map(Day)
+    fn from_cell(cell: Cell<'_>, texts: &mut Texts) -> Option<Self> {
+        i64::from_cell(cell, texts).and_then(|day| i32::try_from(day).ok()).map(Day)
     }
 }
 
@@ -308,8 +376,8 @@ impl<F: Field> Field for Option<F> {
             None => out.null(),
         }
     }
-    fn from_value(value: &Value) -> Option<Self> {
-        if *value == Value::Null { Some(None) } else { F::from_value(value).map(Some) }
+    fn from_cell(cell: Cell<'_>, texts: &mut Texts) -> Option<Self> {
+        if cell == Cell::Null { Some(None) } else { F::from_cell(cell, texts).map(Some) }
     }
     fn share(&mut self, texts: &mut Texts) {
         self.iter_mut().for_each(|value| value.share(texts));
@@ -362,8 +430,8 @@ macro_rules! words {
             fn push_bytes(&self, out: &mut $crate::RowBytes) {
                 out.text(self.word());
             }
-            fn from_value(value: &$crate::record::Value) -> Option<Self> {
-                value.as_text().and_then(|t| t.parse().ok())
+            fn from_cell(cell: $crate::record::Cell<'_>, _: &mut $crate::record::Texts) -> Option<Self> {
+                if let $crate::record::Cell::Text(word) = cell { word.parse().ok() } else { None }
             }
         }
     };
@@ -411,6 +479,9 @@ mod tests {
             Arc::ptr_eq(&a.word, &b.word)
         };
         assert!(shared("SHOP-1", &mut texts) && !shared(&long, &mut texts));
+        let row = sample("SHOP-1").into_row();
+        let mut read = || Sample::from_cells(&&*row, &mut texts).expect("the row is one");
+        assert!(Arc::ptr_eq(&read().word, &read().word));
     }
 
     #[test]

@@ -9,19 +9,19 @@ use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
     array::{
-        Array, ArrayRef, AsArray, BooleanBuilder, Date32Builder, Int64Builder, StringBuilder,
-        TimestampMicrosecondBuilder, new_null_array,
+        Array, ArrayRef, AsArray, BooleanArray, BooleanBuilder, Date32Array, Date32Builder, Int64Array, Int64Builder,
+        StringArray, StringBuilder, TimestampMicrosecondArray, TimestampMicrosecondBuilder, new_null_array,
     },
-    datatypes::{DataType, Date32Type, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType},
+    datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
     record_batch::RecordBatch,
 };
 use deltalake_core::kernel::{DataType as DeltaType, StructField, StructType};
-use flowsync_schemas::{Birth, ColumnKind, ColumnSpec, Row, RowBytes, RowsDigest, TableSpec, Value, record::Texts};
+use flowsync_schemas::{
+    Birth, ColumnKind, ColumnSpec, Row, RowBytes, RowsDigest, TableSpec, Value,
+    record::{Cell, Cells},
+};
 
 use crate::SinkError;
-
-/// Texts of a column that are looked through for the next one.
-const TEXTS_SEEN: usize = 256;
 
 /// The shape of one table: what its specification says, resolved and checked once.
 #[derive(Debug)]
@@ -117,36 +117,25 @@ impl Shape {
         RecordBatch::try_new(self.schema.clone(), columns).map_err(|e| e.to_string())
     }
 
+    /// The columns of a batch that has this table's schema, to be read.
+    pub fn columns_of<'a>(&self, batch: &'a RecordBatch) -> Vec<Column<'a>> {
+        batch.columns().iter().zip(&self.columns).map(|(array, column)| Column::new(array, column.kind)).collect()
+    }
+
     /// The columns as rows. `batch` has this table's schema.
     pub fn to_rows(&self, batch: &RecordBatch) -> Vec<Row> {
-        let width = self.columns.len();
-        let mut rows: Vec<Vec<Value>> = (0..batch.num_rows()).map(|_| Vec::with_capacity(width)).collect();
-        for (at, array) in batch.columns().iter().enumerate() {
-            if self.columns[at].kind == ColumnKind::Text {
-                // Most texts are those of some row before: one copy serves all.
-                let (texts, mut seen) = (array.as_string::<i32>(), Texts::of_places(TEXTS_SEEN));
-                for (row, text) in rows.iter_mut().zip(texts) {
-                    row.push(text.map_or(Value::Null, |text| Value::Text(seen.text(text))));
-                }
-                continue;
-            }
-            let read = reader(array, self.columns[at].kind);
-            for (i, row) in rows.iter_mut().enumerate() {
-                row.push(if array.is_null(i) { Value::Null } else { read(i) });
-            }
-        }
-        rows.into_iter().map(Vec::into_boxed_slice).collect()
+        let columns = self.columns_of(batch);
+        let row = |i| columns.iter().map(|column| column.cell(i).into()).collect();
+        (0..batch.num_rows()).map(row).collect()
     }
 
     /// The digest of the rows. `batch` has this table's schema.
     pub fn digest(&self, batch: &RecordBatch) -> RowsDigest {
         let (mut digest, mut bytes) = (RowsDigest::default(), RowBytes::default());
-        let columns: Vec<_> = batch.columns().iter().zip(&self.columns).map(|(a, c)| (a, writer(a, c.kind))).collect();
+        let columns = self.columns_of(batch);
         for i in 0..batch.num_rows() {
             bytes.clear();
-            for (array, write) in &columns {
-                if array.is_null(i) { bytes.null() } else { write(i, &mut bytes) }
-            }
+            columns.iter().for_each(|column| bytes.cell(column.cell(i)));
             digest.add(&bytes, 1);
         }
         digest
@@ -205,42 +194,80 @@ fn field(column: &ColumnSpec) -> Field {
         .with_metadata(HashMap::from([("comment".to_owned(), comment(column))]))
 }
 
-/// Reads the values of a column that has the Arrow type of its kind; the caller looks for nulls.
-pub(crate) fn reader<'a>(array: &'a ArrayRef, kind: ColumnKind) -> Box<dyn Fn(usize) -> Value + 'a> {
-    match kind {
-        ColumnKind::Bool => {
-            let array = array.as_boolean();
-            Box::new(|i| Value::Bool(array.value(i)))
+/// A column that has the Arrow type of its kind, to be read.
+pub(crate) enum Column<'a> {
+    Bool(&'a BooleanArray),
+    Int(&'a Int64Array),
+    Text(&'a StringArray),
+    Timestamp(&'a TimestampMicrosecondArray),
+    Date(&'a Date32Array),
+}
+
+impl<'a> Column<'a> {
+    pub fn new(array: &'a ArrayRef, kind: ColumnKind) -> Self {
+        match kind {
+            ColumnKind::Bool => Self::Bool(array.as_boolean()),
+            ColumnKind::Int => Self::Int(array.as_primitive()),
+            ColumnKind::Text => Self::Text(array.as_string()),
+            ColumnKind::Timestamp => Self::Timestamp(array.as_primitive()),
+            ColumnKind::Date => Self::Date(array.as_primitive()),
         }
-        ColumnKind::Int => {
-            let array = array.as_primitive::<Int64Type>();
-            Box::new(|i| Value::Int(array.value(i)))
-        }
-        ColumnKind::Text => {
-            let array = array.as_string::<i32>();
-            Box::new(|i| Value::Text(array.value(i).into()))
-        }
-        ColumnKind::Timestamp => {
-            let array = array.as_primitive::<TimestampMicrosecondType>();
-            Box::new(|i| Value::Int(array.value(i)))
-        }
-        ColumnKind::Date => {
-            let array = array.as_primitive::<Date32Type>();
-            Box::new(|i| Value::Int(i64::from(array.value(i))))
+    }
+
+    /// The cell of a row.
+    pub fn cell(&self, row: usize) -> Cell<'a> {
+        match self {
+            Self::Bool(array) if array.is_valid(row) => Cell::Bool(array.value(row)),
+            Self::Int(array) if array.is_valid(row) => Cell::Int(array.value(row)),
+            Self::Text(array) if array.is_valid(row) => Cell::Text(array.value(row)),
+            Self::Timestamp(array) if array.is_valid(row) => Cell::Int(array.value(row)),
+            Self::Date(array) if array.is_valid(row) => Cell::Int(i64::from(array.value(row))),
+            _ => Cell::Null,
         }
     }
 }
 
-type Writer<'a> = Box<dyn Fn(usize, &mut RowBytes) + 'a>;
+/// A row of a batch.
+struct RowAt<'a> {
+    columns: &'a [Column<'a>],
+    row: usize,
+}
 
-/// Appends the values of a column to the bytes of rows, as [`reader`] reads them but without a copy of each text.
-fn writer<'a>(array: &'a ArrayRef, kind: ColumnKind) -> Writer<'a> {
-    if kind == ColumnKind::Text {
-        let texts = array.as_string::<i32>();
-        return Box::new(|i, bytes| bytes.text(texts.value(i)));
+impl Cells for RowAt<'_> {
+    fn width(&self) -> usize {
+        self.columns.len()
     }
-    let read = reader(array, kind);
-    Box::new(move |i, bytes| bytes.value(&read(i)))
+    fn cell(&self, at: usize) -> Cell<'_> {
+        self.columns[at].cell(self.row)
+    }
+}
+
+/// The rows of a file, as they lie in it.
+pub struct FileRows {
+    pub(crate) shape: Arc<Shape>,
+    pub(crate) batch: RecordBatch,
+}
+
+impl FileRows {
+    /// How many.
+    #[allow(clippy::len_without_is_empty)] // Every file has rows.
+    pub fn len(&self) -> usize {
+        self.batch.num_rows()
+    }
+
+    /// Reads each row in turn, until one cannot be read.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn each<E>(&self, mut read: impl FnMut(&dyn Cells) -> Result<(), E>) -> Result<(), E> {
+        let columns = self.shape.columns_of(&self.batch);
+        (0..self.batch.num_rows()).try_for_each(|row| read(&RowAt { columns: &columns, row }))
+    }
+
+    /// All of them.
+    pub fn to_rows(&self) -> Vec<Row> {
+        self.shape.to_rows(&self.batch)
+    }
 }
 
 #[cfg(test)]
@@ -256,6 +283,12 @@ mod tests {
         let rows = [specs::event("a", 1, 5), specs::event_without("b")];
         let batch = shape.to_batch(&rows.iter().collect::<Vec<_>>()).unwrap();
         assert_eq!(shape.to_rows(&batch), rows);
+        let (file, mut read) = (FileRows { shape: Arc::new(shape), batch: batch.clone() }, Vec::new());
+        let shape = &file.shape;
+        let row = |cells: &dyn Cells| -> Row { (0..cells.width()).map(|at| cells.cell(at).into()).collect() };
+        assert_eq!(file.each(|cells| Ok::<_, ()>(read.push(row(cells)))), Ok(()));
+        assert_eq!((file.len(), read), (2, rows.to_vec()));
+        assert_eq!(file.each(|cells| if cells.cell(0) == Cell::Text("b") { Err(2) } else { Ok(()) }), Err(2));
         assert_eq!(shape.digest(&batch), rows.iter().map(|row| (&**row, 1)).collect());
         assert_eq!(shape.key_text(&batch, 1), "b");
         assert_eq!(shape.adopt(&batch).unwrap(), batch);

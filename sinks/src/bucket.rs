@@ -16,9 +16,9 @@ use arrow::{
     datatypes::{Date32Type, TimestampMicrosecondType},
     record_batch::RecordBatch,
 };
-use flowsync_schemas::{ColumnKind, Epoch, FilesDigest, Row, Value};
+use flowsync_schemas::{ColumnKind, Epoch, FilesDigest, Row, Value, record::Cell};
 
-use crate::arrow::{Shape, reader};
+use crate::arrow::{Column, Shape};
 
 /// Where a row lives in the order of its table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,7 +35,8 @@ impl Place {
     pub fn of(shape: &Shape, row: &Row) -> Self {
         let birth = shape.birth.and_then(|at| row.get(at).and_then(Value::as_int));
         let birth = birth.unwrap_or(if shape.birth.is_some() { UNBORN } else { 0 });
-        let hash = shape.key.iter().fold(HASH_START, |hash, at| hash_value(hash, row.get(*at).unwrap_or(&Value::Null)));
+        let hash =
+            shape.key.iter().fold(HASH_START, |hash, at| hash_cell(hash, row.get(*at).map_or(Cell::Null, Value::cell)));
         Place { birth, hash: finish(hash) }
     }
 
@@ -43,19 +44,8 @@ impl Place {
     pub fn of_batch(shape: &Shape, batch: &RecordBatch) -> Vec<Self> {
         let mut hashes = vec![HASH_START; batch.num_rows()];
         for at in &shape.key {
-            let array = batch.column(*at);
-            if shape.columns[*at].kind == ColumnKind::Text {
-                // As `hash_value`, without a copy of each text.
-                let texts = array.as_string::<i32>();
-                for (hash, text) in hashes.iter_mut().zip(texts) {
-                    *hash = text.map_or_else(|| hash_value(*hash, &Value::Null), |text| hash_text(*hash, text));
-                }
-                continue;
-            }
-            let read = reader(array, shape.columns[*at].kind);
-            for (i, hash) in hashes.iter_mut().enumerate() {
-                *hash = hash_value(*hash, &if array.is_null(i) { Value::Null } else { read(i) });
-            }
+            let column = Column::new(batch.column(*at), shape.columns[*at].kind);
+            hashes.iter_mut().enumerate().for_each(|(i, hash)| *hash = hash_cell(*hash, column.cell(i)));
         }
         let birth: Box<dyn Fn(usize) -> i64> = match shape.birth {
             None => Box::new(|_| 0),
@@ -87,17 +77,13 @@ fn hash_bytes(hash: u64, bytes: &[u8]) -> u64 {
     bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-fn hash_value(hash: u64, value: &Value) -> u64 {
-    match value {
-        Value::Null => hash_bytes(hash, &[0]),
-        Value::Bool(v) => hash_bytes(hash, &[1, u8::from(*v)]),
-        Value::Int(v) => hash_bytes(hash_bytes(hash, &[2]), &v.to_le_bytes()),
-        Value::Text(v) => hash_text(hash, v),
+fn hash_cell(hash: u64, cell: Cell<'_>) -> u64 {
+    match cell {
+        Cell::Null => hash_bytes(hash, &[0]),
+        Cell::Bool(v) => hash_bytes(hash, &[1, u8::from(v)]),
+        Cell::Int(v) => hash_bytes(hash_bytes(hash, &[2]), &v.to_le_bytes()),
+        Cell::Text(v) => hash_bytes(hash_bytes(hash_bytes(hash, &[3]), v.as_bytes()), &[0xff]),
     }
-}
-
-fn hash_text(hash: u64, text: &str) -> u64 {
-    hash_bytes(hash_bytes(hash_bytes(hash, &[3]), text.as_bytes()), &[0xff])
 }
 
 fn finish(mut hash: u64) -> u64 {

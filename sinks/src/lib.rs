@@ -25,6 +25,7 @@ mod store;
 mod table;
 mod warm;
 
+pub use arrow::FileRows;
 pub use correct::{Correction, TableCorrection};
 pub use error::SinkError;
 pub use group::{Grouping, GroupingOptions, merge};

@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-use flowsync_schemas::{Epoch, Manifest, Micros, Row, TableSpec};
+use flowsync_schemas::{Epoch, Manifest, Micros, TableSpec};
 use futures::{
     FutureExt, StreamExt,
     stream::{self, BoxStream},
@@ -35,7 +35,7 @@ use url::Url;
 
 use crate::{
     SinkError,
-    arrow::Shape,
+    arrow::{FileRows, Shape},
     bucket::{Bucket, Buckets},
     job,
     manifest::{FOLDER, Manifests, Retention},
@@ -277,7 +277,7 @@ impl Sink {
     ///
     /// # Errors
     /// Where the table is unknown, stale or has to be rebuilt, and [`SinkError::File`] where a file is missing or damaged.
-    pub fn load(&self, table: &str) -> BoxStream<'_, Result<Vec<Row>, SinkError>> {
+    pub fn load(&self, table: &str) -> BoxStream<'_, Result<FileRows, SinkError>> {
         match &self.rebuild {
             Some(reason) => stream::iter([Err(SinkError::NeedsRebuild(reason.clone()))]).boxed(),
             None => self.load_replaced(table),
@@ -289,16 +289,13 @@ impl Sink {
     ///
     /// # Errors
     /// As [`Sink::load`]; where an earlier version lacks a column that may not be missing.
-    pub fn load_replaced(&self, table: &str) -> BoxStream<'_, Result<Vec<Row>, SinkError>> {
+    pub fn load_replaced(&self, table: &str) -> BoxStream<'_, Result<FileRows, SinkError>> {
         match self.files_of(table) {
             Err(error) => stream::iter([Err(error)]).boxed(),
             Ok((shape, store, buckets)) => {
                 let read = move |bucket: &Bucket| {
                     let (read, shape) = (job::read(shape.clone(), store.clone(), bucket.clone()), shape.clone());
-                    async move {
-                        let batch = read.await?;
-                        job::on_thread(move || Ok(shape.to_rows(&batch))).await
-                    }
+                    async move { Ok(FileRows { shape, batch: read.await? }) }
                 };
                 stream::iter(buckets.values()).map(read).buffered(FILES_AHEAD).boxed()
             }

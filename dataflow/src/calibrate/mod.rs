@@ -24,6 +24,7 @@ use flowsync_schemas::{
     EntityId, EntityKind, Fact, Micros, Text,
     fact::{EvidenceKind, Feature},
     model::{Bins, Features, Model, Unstated, probability_bps},
+    record::Texts,
 };
 use timely::dataflow::operators::probe::Handle;
 
@@ -396,7 +397,8 @@ fn run<T: Send + 'static, F: FnOnce() -> T>(
     model: &Model,
     build: impl FnOnce(&mut Cx<'_>, &Handle<u64>) -> F + Send + Sync + 'static,
 ) -> T {
-    let (facts, model) = (facts.to_vec(), model.clone());
+    let (mut facts, model, mut texts) = (facts.to_vec(), model.clone(), Texts::default());
+    facts.iter_mut().for_each(|fact| fact.share(&mut texts));
     timely::execute::execute_directly(move |worker| {
         let probe = Handle::new();
         let (mut inputs, take) = worker.dataflow::<u64, _, _>(|scope| {

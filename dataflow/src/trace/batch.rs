@@ -315,8 +315,8 @@ impl<K: Data + Ranked, V: Data, R: Diff> Builder for Building<K, V, R> {
         let updates = || chain.iter().flatten();
         let others = updates().zip(updates().skip(1)).filter(|(((a, _), ..), ((b, _), ..))| a != b).count();
         let mut builder = Self::with_capacity(others + 1, 0, updates().count());
-        chain.iter_mut().for_each(|chunk| builder.push(chunk));
-        chain.clear();
+        // Each chunk is freed before the next one is read.
+        chain.drain(..).for_each(|mut chunk| builder.push(&mut chunk));
         builder.done(description)
     }
 }

@@ -1,13 +1,13 @@
 //! Arrangements for keys that are hashes.
 //!
 //! ```text
-//!  updates ─► sorted by the megabyte ─► batches of epochs ─► fewer, larger batches ─► cursors of joins and reductions
-//!             sort                      batch                merge                    seek
+//!  updates ─► sorted when their epoch closes ─► batches of epochs ─► fewer, larger batches ─► cursors of joins and reductions
+//!             sort                              batch                merge                    seek
 //! ```
 //!
-//! These are pieces for differential's own operators, in the place of those that it brings: its batcher, its spine and its cursors
-//! over many batches stay. They differ in what a signal costs: a key is found in a batch by its rank and not by halving, a batch takes
-//! fewer places in memory for what belongs to a key, and what arrives is sorted in larger parts (ADR 17).
+//! These are pieces for differential's own operators, in the place of those that it brings: its spine and its cursors over many
+//! batches stay. They differ in what a signal costs: a key is found in a batch by its rank and not by halving, a batch takes fewer
+//! places in memory for what belongs to a key, and what arrives is dealt out by rank, not merged again and again (ADR 17).
 
 mod batch;
 mod merge;
@@ -19,16 +19,11 @@ use std::rc::Rc;
 use differential_dataflow::{
     ExchangeData, Hashable, VecCollection,
     operators::arrange::{Arranged, TraceAgent, arrangement::arrange_core},
-    trace::{
-        implementations::{
-            merge_batcher::{MergeBatcher, vec::VecMerger},
-            spine_fueled::Spine,
-        },
-        rc_blanket_impls::RcBuilder,
-    },
+    trace::{implementations::spine_fueled::Spine, rc_blanket_impls::RcBuilder},
 };
 use timely::dataflow::channels::pact::Exchange;
 
+use self::sort::{Gathering, Sorting};
 pub use self::{
     batch::{Diff, RankedBatch, Update},
     seek::Ranked,
@@ -50,9 +45,18 @@ where
     V: ExchangeData,
     R: ExchangeData + Diff,
 {
-    type Batcher<K, V, R> = MergeBatcher<VecMerger<(K, V), u64, R>>;
     let exchange = Exchange::new(|((key, _), _, _): &Update<K, V, R>| key.hashed().into());
-    arrange_core::<_, _, sort::Sorting<K, V, R>, Batcher<K, V, R>, RankedBuilder<K, V, R>, _>(all.inner, exchange, name)
+    arrange_core::<_, _, Gathering<K, V, R>, Sorting<K, V, R>, RankedBuilder<K, V, R>, _>(all.inner, exchange, name)
+}
+
+/// Arranges a collection by all of it.
+pub fn arrange_keys<'s, K, R>(all: VecCollection<'s, u64, K, R>, name: &str) -> ArrangedBy<'s, K, (), R>
+where
+    K: ExchangeData + Hashable + Ranked,
+    R: ExchangeData + Diff,
+{
+    let exchange = Exchange::new(|(key, _, _): &(K, u64, R)| key.hashed().into());
+    arrange_core::<_, _, Gathering<K, (), R>, Sorting<K, (), R>, RankedBuilder<K, (), R>, _>(all.inner, exchange, name)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use differential_dataflow::{
     input::{Input, InputSession},
     operators::CountTotal,
     trace::{
-        Batch as _, BatchReader, Builder, Cursor, Description, Merger, Navigable,
+        Batch as _, BatchReader, Batcher, Builder, Cursor, Description, Merger, Navigable,
         implementations::{ValBuilder, ValSpine},
     },
 };
@@ -158,15 +158,12 @@ proptest! {
 type Batch = RankedBatch<Key, Val, isize>;
 type Updates = Vec<Update<Key, Val, isize>>;
 
-/// Updates of times from `lower` on, sorted by the chunker, as one batch.
+/// Updates of times from `lower` on, as one batch.
 fn batch(updates: Updates, lower: u64, upper: u64) -> Batch {
-    let mut sorting = sort::Sorting::default();
-    let (mut chain, mut updates) = (Vec::new(), updates);
-    sorting.push_into(&mut updates);
-    while let Some(chunk) = sorting.finish() {
-        chain.push(std::mem::take(chunk));
-    }
     let frontier = Antichain::from_elem;
+    let mut sorting = Sorting::new(None, 0);
+    sorting.push_into(updates);
+    let (mut chain, _) = sorting.seal(frontier(upper));
     batch::Building::seal(&mut chain, Description::new(frontier(lower), frontier(upper), frontier(0)))
 }
 
@@ -182,6 +179,8 @@ fn updates(times: std::ops::Range<u64>) -> impl Strategy<Value = Updates> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
     #[test]
     fn a_merge_in_any_steps_holds_what_is_left_of_both(one in updates(0..9), other in updates(9..20), since in 0u64..24, fuel in 1isize..50) {
         let (a, b) = (batch(one.clone(), 0, 9), batch(other.clone(), 9, 20));
@@ -214,27 +213,55 @@ proptest! {
     }
 
     #[test]
-    fn what_arrives_is_sorted_and_each_there_once(mut all in updates(0..3), copies in 1usize..200) {
-        // More than are sorted at once.
-        let mut many: Updates = (0..copies as u64).flat_map(|n| all.iter().map(move |((key, val), time, diff)| (((key.0 ^ n, key.1), *val), *time, *diff))).collect();
-        let mut sorting = sort::Sorting::default();
-        let (mut chunks, mut given) = (Vec::new(), many.clone());
-        for part in given.chunks_mut(1_000) {
-            sorting.push_into(&mut part.to_vec());
-            while let Some(chunk) = sorting.extract() {
-                chunks.push(std::mem::take(chunk));
+    fn what_is_sealed_is_sorted_and_each_there_once(all in updates(0..6), copies in 1usize..400, upper in 1u64..7, spread in any::<bool>()) {
+        // Up to hundreds of thousands: more than wait unsorted, and more than go into one part. Of some the ranks are alike.
+        let copy = |n: u64| all.iter().map(move |((key, val), time, diff)| {
+            let rank = if spread { key.0 ^ n.wrapping_mul(0x9e37_79b9_7f4a_7c15) } else { key.0 % 3 };
+            (((rank, key.1), (val.0, [n % 7; 4])), *time, *diff)
+        });
+        let many: Updates = (0..copies as u64).flat_map(copy).collect();
+        let mut gathering = Gathering::default();
+        let mut sorting = Sorting::new(None, 0);
+        for part in many.chunks(1_000) {
+            gathering.push_into(&mut part.to_vec());
+            while let Some(chunk) = gathering.extract() {
+                sorting.push_into(std::mem::take(chunk));
             }
         }
-        while let Some(chunk) = sorting.finish() {
-            chunks.push(std::mem::take(chunk));
+        while let Some(chunk) = gathering.finish() {
+            sorting.push_into(std::mem::take(chunk));
         }
-        for chunk in &chunks {
-            prop_assert!(chunk.is_sorted_by(|(a, s, _), (b, t, _)| (a, s) < (b, t)));
-            prop_assert!(chunk.iter().all(|(.., diff)| *diff != 0));
+        let right = |from: u64, to: u64| {
+            let mut of: Updates = many.iter().filter(|(_, time, _)| (from..to).contains(time)).copied().collect();
+            consolidate_updates(&mut of);
+            of
+        };
+        let first = many.iter().map(|(_, time, _)| *time).filter(|time| *time >= upper).min();
+        for (from, to, left) in [(0, upper, first), (upper, 9, None)] {
+            let (chunks, description) = sorting.seal(Antichain::from_elem(to));
+            prop_assert_eq!(description.lower(), &Antichain::from_elem(from));
+            prop_assert_eq!(description.upper(), &Antichain::from_elem(to));
+            let sealed = chunks.concat();
+            prop_assert!(sealed.is_sorted_by(|(a, s, _), (b, t, _)| (a, s) < (b, t)));
+            let mut sealed = sealed;
+            consolidate_updates(&mut sealed);
+            prop_assert_eq!(sealed, right(from, to));
+            prop_assert_eq!(sorting.frontier().to_owned(), left.into_iter().collect::<Antichain<_>>());
         }
-        all = chunks.concat();
-        consolidate_updates(&mut all);
-        consolidate_updates(&mut many);
-        prop_assert_eq!(all, many);
     }
+}
+
+#[test]
+fn what_comes_to_nothing_takes_no_room() {
+    // Twice as much as waits unsorted, added and taken back, over and over; and something that stays.
+    let many = 2 * (sort::WAITING_BYTES / size_of::<Update<Key, Val, isize>>()) as u64;
+    let mut sorting = Sorting::new(None, 0);
+    for (round, diff) in [1, -1].into_iter().cycle().take(12).enumerate() {
+        let row = |n: u64| (((n.wrapping_mul(0x9e37_79b9_7f4a_7c15), 0), (0, [0; 4])), 3, diff);
+        sorting.push_into((0..many).map(row).collect::<Updates>());
+        sorting.push_into(vec![(((7, 1), (0, [0; 4])), round as u64, 1)]);
+        assert!(sorting.count as u64 <= 5 * many + 12, "{} wait", sorting.count);
+    }
+    let (sealed, _) = sorting.seal(Antichain::new());
+    assert_eq!(sealed.concat(), (0..12).map(|round| (((7, 1), (0, [0; 4])), round, 1)).collect::<Updates>());
 }

@@ -65,14 +65,15 @@ impl Kept {
                 Some(restored) => keep(restored.remove(table.name).unwrap_or_default()),
                 None => {
                     let mut files = sink.load_replaced(table.name);
-                    while let Some(rows) = runtime.block_on(files.next()) {
-                        keep(rows.with_context(|| {
+                    while let Some(file) = runtime.block_on(files.next()) {
+                        let file = file.with_context(|| {
                             format!(
                                 "the facts of {} signals that are past their retention can be taken from the old tables \
                                  only: start the build that wrote them",
                                 signals.len()
                             )
-                        })?);
+                        })?;
+                        keep(file.to_rows());
                     }
                 }
             }

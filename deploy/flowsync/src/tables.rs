@@ -17,6 +17,7 @@ use flowsync_ingest::{Mark, Mint, MintError};
 use flowsync_schemas::{
     Epoch, EpochDelta, Fact, Record, Row, TableChange,
     fact::{FACT_TABLES, RejectFact, SIGNALS, SignalFact, base_tables},
+    record::{Cells, RecordError, Texts},
 };
 use flowsync_sinks::{Correction, Grouping, Sink, SinkError, merge};
 use futures::StreamExt;
@@ -45,10 +46,12 @@ fn load(sink: &Sink, runtime: &Runtime, side_by_side: usize, parts: &SyncSender<
     };
     let tables: Vec<_> = base_tables().map(|table| table.name).filter(needed).collect();
     let next = AtomicUsize::new(0);
-    let one = |name: &'static str| -> Result<()> {
+    let one = |name: &'static str, texts: &mut Texts| -> Result<()> {
         let mut files = sink.load(name);
         while let Some(rows) = runtime.block_on(files.next()) {
-            let part = rows.map_err(anyhow::Error::from).and_then(|rows| base_of(name, &rows));
+            let part = rows
+                .map_err(anyhow::Error::from)
+                .and_then(|rows| Ok(base_of(name, rows.len(), |read| rows.each(read), texts)?));
             // Without a reader there is nothing to load for: it has failed, and said so.
             if parts.send(Loaded::Part(part.with_context(|| format!("table {name}"))?)).is_err() {
                 break;
@@ -58,8 +61,9 @@ fn load(sink: &Sink, runtime: &Runtime, side_by_side: usize, parts: &SyncSender<
     };
     std::thread::scope(|scope| {
         let load = || -> Result<()> {
+            let mut texts = Texts::default();
             while let Some(name) = tables.get(next.fetch_add(1, Ordering::Relaxed)) {
-                one(name)?;
+                one(name, &mut texts)?;
             }
             Ok(())
         };
@@ -68,16 +72,26 @@ fn load(sink: &Sink, runtime: &Runtime, side_by_side: usize, parts: &SyncSender<
     })
 }
 
-/// Rows of a base table, read back.
-fn base_of(name: &str, rows: &[Row]) -> Result<Base> {
+/// Takes a row.
+type Take<'a> = &'a mut dyn FnMut(&dyn Cells) -> Result<(), RecordError>;
+
+/// Rows of a base table, read back; what is one of `texts` is that one.
+fn base_of(
+    name: &str,
+    count: usize,
+    each: impl FnOnce(Take<'_>) -> Result<(), RecordError>,
+    texts: &mut Texts,
+) -> Result<Base, RecordError> {
     let mut base = Base::default();
-    if let Some(i) = FACT_TABLES.iter().position(|table| table.name == name) {
-        base.facts = rows.iter().map(|row| Fact::from_row(i, row)).collect::<Result<_, _>>()?;
-    } else if name == SIGNALS.name {
-        base.signals = rows.iter().map(|row| SignalFact::from_values(row)).collect::<Result<_, _>>()?;
-    } else {
-        base.rejects = rows.iter().map(|row| RejectFact::from_values(row)).collect::<Result<_, _>>()?;
-    }
+    let Base { facts, signals, rejects } = &mut base;
+    match FACT_TABLES.iter().position(|table| table.name == name) {
+        Some(table) => {
+            facts.reserve(count);
+            each(&mut |cells| Ok(facts.push(Fact::from_cells(table, cells, texts)?)))
+        }
+        None if name == SIGNALS.name => each(&mut |cells| Ok(signals.push(SignalFact::from_cells(cells, texts)?))),
+        None => each(&mut |cells| Ok(rejects.push(RejectFact::from_cells(cells, texts)?))),
+    }?;
     Ok(base)
 }
 
@@ -104,7 +118,8 @@ impl Tables {
         if rebuilds {
             carried = self.kept.rows(&self.sink, &self.runtime)?;
             for (name, rows) in &carried {
-                base.send(Loaded::Part(base_of(name, rows)?)).ok();
+                let each = |read: Take<'_>| rows.iter().try_for_each(|row| read(&&**row));
+                base.send(Loaded::Part(base_of(name, rows.len(), each, &mut Texts::default())?)).ok();
             }
         } else {
             load(&self.sink, &self.runtime, side_by_side, base)?;

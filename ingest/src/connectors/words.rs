@@ -61,7 +61,7 @@ pub fn of_change(title: &str, text: &str) -> Text {
     let mut words = Words::default();
     let opens_with_key = || keys::places(title).next().is_some_and(|(start, _)| tag(&title[start..]) == tag(title));
     if let Some(tag) = tag(title).filter(|_| !opens_with_key()) {
-        words.0.insert(format!("{}:", tag.to_lowercase()));
+        words.put(&format!("{tag}:"), |tag| tag);
     }
     for line in title.lines().chain(text.lines()).filter(|line| !is_trailer(line)) {
         words.read(line);
@@ -116,8 +116,12 @@ fn is_trailer(line: &str) -> bool {
     TRAILERS.iter().any(|t| line.get(..t.len()).is_some_and(|start| start.eq_ignore_ascii_case(t)))
 }
 
+/// Words, each once, one behind the other in one text.
 #[derive(Default)]
-struct Words(BTreeSet<String>);
+struct Words {
+    text: String,
+    ends: Vec<usize>,
+}
 
 impl Words {
     fn read(&mut self, line: &str) {
@@ -139,21 +143,47 @@ impl Words {
 
     fn add(&mut self, word: &str) {
         let digits = word.bytes().all(|b| b.is_ascii_digit());
-        if digits || word.chars().count() < WORD_CHARS_MIN || self.0.len() >= WORDS_MAX {
+        if digits || word.chars().count() < WORD_CHARS_MIN {
             return;
         }
-        let mut word = word.to_lowercase();
-        if STOP.binary_search(&word.as_str()).is_ok() {
+        self.put(word, |word| {
+            if STOP.binary_search(&word).is_ok() {
+                ""
+            } else if word.len() > WORD_CHARS_MIN && !word.ends_with("ss") {
+                word.strip_suffix('s').unwrap_or(word)
+            } else {
+                word
+            }
+        });
+    }
+
+    /// Puts what `of` makes of a word in lower case behind the others, where that is something and not among them. No word of its
+    /// own is made of it on the way: there are dozens in a message.
+    fn put(&mut self, word: &str, of: impl FnOnce(&str) -> &str) {
+        if self.ends.len() >= WORDS_MAX {
             return;
         }
-        if word.len() > WORD_CHARS_MIN && word.ends_with('s') && !word.ends_with("ss") {
-            word.pop();
+        let from = self.text.len();
+        if word.is_ascii() {
+            self.text.extend(word.bytes().map(|b| char::from(b.to_ascii_lowercase())));
+        } else {
+            self.text.push_str(&word.to_lowercase());
         }
-        self.0.insert(word);
+        let (before, new) = self.text.split_at(from);
+        let len = of(new).len();
+        let new = &new[..len];
+        let known = self.ends.iter().scan(0, |start, end| before.get(std::mem::replace(start, *end)..*end));
+        let is_new = !new.is_empty() && known.into_iter().all(|word| word != new);
+        self.text.truncate(if is_new { from + len } else { from });
+        self.ends.extend(is_new.then_some(from + len));
     }
 
     fn into_text(self) -> Text {
-        self.0.into_iter().collect::<Vec<_>>().join(" ").into()
+        let mut from = 0;
+        let mut words: Vec<&str> =
+            self.ends.iter().map(|end| &self.text[std::mem::replace(&mut from, *end)..*end]).collect();
+        words.sort_unstable();
+        words.join(" ").into()
     }
 }
 

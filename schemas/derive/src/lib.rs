@@ -57,10 +57,12 @@ pub fn derive_record(input: TokenStream) -> TokenStream {
                 #(::flowsync_schemas::record::Field::push_bytes(&self.#idents, out);)*
             }
 
-            fn from_values(
-                values: &[::flowsync_schemas::record::Value],
+            fn from_cells(
+                cells: &dyn ::flowsync_schemas::record::Cells,
+                texts: &mut ::flowsync_schemas::record::Texts,
             ) -> Result<Self, ::flowsync_schemas::record::RecordError> {
-                let mut values = ::flowsync_schemas::record::Reader::new(stringify!(#name), Self::COLUMNS, values)?;
+                let mut values =
+                    ::flowsync_schemas::record::Reader::new(stringify!(#name), Self::COLUMNS, cells, texts)?;
                 Ok(Self { #(#idents: values.next::<#types>()?),* })
             }
 

@@ -9,11 +9,11 @@ use std::{
 use arrow::{array::ArrayRef, compute::cast, record_batch::RecordBatch};
 use deltalake_core::{datafusion::prelude::SessionContext, open_table_with_version};
 use flowsync_schemas::{Epoch, EpochDelta, Manifest, Row, TableChange, TableSpec};
-use futures::TryStreamExt;
+use futures::{TryStreamExt, stream::BoxStream};
 use proptest::prelude::*;
 
 use super::specs::{EVENTS, FACTS, PEOPLE, event, event_without};
-use crate::{Catalogue, Sink, SinkError, SinkOptions, arrow::Shape};
+use crate::{Catalogue, FileRows, Sink, SinkError, SinkOptions, arrow::Shape};
 
 pub const PROGRAM: &str = "test 1";
 
@@ -123,6 +123,11 @@ pub fn manifest(dir: &Path, epoch: Epoch) -> Manifest {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
+/// All rows of a table's files.
+pub async fn rows_of(files: BoxStream<'_, Result<FileRows, SinkError>>) -> Result<Vec<Row>, SinkError> {
+    files.map_ok(|file| file.to_rows()).try_concat().await
+}
+
 /// Reads an epoch as an outsider does: the manifest from disk, each table at the version that it names, by SQL.
 pub async fn read_back(dir: &Path, epoch: Epoch) -> Tables {
     let manifest = manifest(dir, epoch);
@@ -165,7 +170,7 @@ fn plain(shape: &Shape, batch: &RecordBatch) -> RecordBatch {
 pub async fn loaded(sink: &Sink) -> Tables {
     let mut tables = Tables::new();
     for spec in specs() {
-        tables.insert(spec.name, sink.load(spec.name).try_concat().await.unwrap().into_iter().collect());
+        tables.insert(spec.name, rows_of(sink.load(spec.name)).await.unwrap().into_iter().collect());
     }
     tables
 }

@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flowsync_schemas::{Epoch, Row, RowsDigest, TableSpec, Value};
-use futures::TryStreamExt;
 use tempfile::TempDir;
 
 use super::{
     model::{
-        PROGRAM, Step, Tables, catalogue, difference, full, loaded, manifest, open, options, play, read_back, run,
-        specs,
+        PROGRAM, Step, Tables, catalogue, difference, full, loaded, manifest, open, options, play, read_back, rows_of,
+        run, specs,
     },
     specs::{EVENTS, FACTS, PEOPLE, event},
 };
@@ -160,7 +159,7 @@ fn damaged_facts_are_rebuilt_from_the_log() {
         let dir = TempDir::new().unwrap();
         let (mut sink, upper, state) = committed(&dir).await;
         std::fs::remove_file(first_file(&dir, FACTS.name)).unwrap();
-        assert!(sink.load(FACTS.name).try_concat().await.unwrap_err().calls_for_rebuild());
+        assert!(rows_of(sink.load(FACTS.name)).await.unwrap_err().calls_for_rebuild());
         sink.rebuild(full(&state, upper)).await.unwrap();
         assert_eq!(read_back(dir.path(), Epoch(upper)).await, state);
         assert_eq!(loaded(&sink).await, state);
@@ -188,7 +187,7 @@ fn a_view_of_another_version_is_replaced_and_the_past_stays() {
             let mut sink = Sink::open(dir.path(), next.clone(), PROGRAM.into(), options()).await.unwrap();
             assert!(!sink.needs_rebuild());
             assert_eq!(sink.committed().unwrap().epoch, Epoch(upper));
-            assert_eq!(sink.load(FACTS.name).try_concat().await.unwrap().len(), state[FACTS.name].len());
+            assert_eq!(rows_of(sink.load(FACTS.name)).await.unwrap().len(), state[FACTS.name].len());
             assert_eq!(sink.stale_views(), ["added", "events"]);
             let empty = difference(&state, &state, upper, upper + 1);
             assert!(matches!(sink.commit(empty).await, Err(SinkError::NeedsReconcile(_))));
@@ -229,7 +228,7 @@ fn another_program_or_other_facts_call_for_a_rebuild() {
         for (program, tables, rows, at) in cases {
             let mut sink = Sink::open(dir.path(), tables, program.into(), options()).await.unwrap();
             assert!(sink.needs_rebuild() && sink.committed().is_none());
-            assert!(matches!(sink.load(FACTS.name).try_concat().await, Err(SinkError::NeedsRebuild(_))));
+            assert!(matches!(rows_of(sink.load(FACTS.name)).await, Err(SinkError::NeedsRebuild(_))));
             let commit = sink.commit(difference(&state, &state, upper, upper + 1)).await;
             assert!(matches!(commit, Err(SinkError::NeedsRebuild(_))));
             assert!(sink.reconcile(full(&rows, at)).await.unwrap_err().calls_for_rebuild());
@@ -258,20 +257,20 @@ fn facts_of_an_earlier_version_are_read_by_the_names_of_their_columns() {
         let added = TableSpec { name: "fact_more", ..FACTS };
         let next = Catalogue { base: vec![facts, added], ..catalogue() };
         let sink = Sink::open(dir.path(), next, PROGRAM.into(), options()).await.unwrap();
-        assert!(sink.needs_rebuild() && sink.load(FACTS.name).try_concat().await.is_err());
+        assert!(sink.needs_rebuild() && rows_of(sink.load(FACTS.name)).await.is_err());
         let mut expected: Vec<_> = state[FACTS.name].iter().cloned().collect();
         expected.iter_mut().for_each(|row| row[2] = flowsync_schemas::Value::Null);
-        let mut rows = sink.load_replaced(FACTS.name).try_concat().await.unwrap();
+        let mut rows = rows_of(sink.load_replaced(FACTS.name)).await.unwrap();
         expected.sort();
         rows.sort();
         assert!(!rows.is_empty() && rows == expected);
-        assert!(sink.load_replaced("fact_more").try_concat().await.unwrap().is_empty());
+        assert!(rows_of(sink.load_replaced("fact_more")).await.unwrap().is_empty());
         drop(sink);
 
         let facts = TableSpec { version: 2, columns: || renamed(false), ..FACTS };
         let next = Catalogue { base: vec![facts], ..catalogue() };
         let sink = Sink::open(dir.path(), next, PROGRAM.into(), options()).await.unwrap();
-        let error = sink.load_replaced(FACTS.name).try_concat().await.unwrap_err().to_string();
+        let error = rows_of(sink.load_replaced(FACTS.name)).await.unwrap_err().to_string();
         assert!(error.contains("fact_things") && error.contains("pieces"), "{error}");
     });
 }

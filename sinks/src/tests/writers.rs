@@ -9,12 +9,11 @@ use std::{
 use arrow::record_batch::RecordBatch;
 use deltalake_core::{DeltaTable, protocol::SaveMode};
 use flowsync_schemas::{Epoch, Row};
-use futures::TryStreamExt;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use tempfile::TempDir;
 
 use super::{
-    model::{self, PROGRAM, Step, open, options, play, read_back, run},
+    model::{self, PROGRAM, Step, open, options, play, read_back, rows_of, run},
     specs::{EVENTS, event},
 };
 use crate::{Catalogue, Sink, SinkError, arrow::Shape};
@@ -85,7 +84,7 @@ fn unknown_tables_and_bad_catalogues_are_named() {
     run(async {
         let dir = TempDir::new().unwrap();
         let mut sink = open(dir.path()).await.unwrap();
-        assert!(matches!(sink.load("nothing").try_concat().await, Err(SinkError::UnknownTable(t)) if t == "nothing"));
+        assert!(matches!(rows_of(sink.load("nothing")).await, Err(SinkError::UnknownTable(t)) if t == "nothing"));
         let (mut deltas, _) = play(&history());
         deltas[0].changes[0].table = "nothing";
         assert!(matches!(sink.commit(deltas[0].clone()).await, Err(SinkError::UnknownTable(_))));
@@ -117,7 +116,7 @@ fn a_missing_or_damaged_file_is_named() {
                 Some(bytes) => std::fs::write(&file, bytes).unwrap(),
             }
             for error in
-                [sink.load("events").try_concat().await.unwrap_err(), sink.commit(deltas[1].clone()).await.unwrap_err()]
+                [rows_of(sink.load("events")).await.unwrap_err(), sink.commit(deltas[1].clone()).await.unwrap_err()]
             {
                 let text = error.to_string();
                 assert!(matches!(error, SinkError::File { .. }) && error.calls_for_rebuild(), "{text}");
@@ -138,7 +137,7 @@ fn a_flipped_bit_of_a_data_file_or_of_a_delta_log_is_told_or_harmless() {
         for delta in deltas {
             sink.commit(delta).await.unwrap();
         }
-        let held = sorted(sink.load("events").try_concat().await.unwrap());
+        let held = sorted(rows_of(sink.load("events")).await.unwrap());
         drop(sink);
         let folder = dir.path().join("tables/events");
         let files = [folder.clone(), folder.join("_delta_log")].into_iter().flat_map(|f| std::fs::read_dir(f).unwrap());
@@ -153,7 +152,7 @@ fn a_flipped_bit_of_a_data_file_or_of_a_delta_log_is_told_or_harmless() {
                 altered[at] ^= 1 << bit;
                 std::fs::write(&file, altered).unwrap();
                 let read = match open(dir.path()).await {
-                    Ok(sink) => sink.load("events").try_concat().await,
+                    Ok(sink) => rows_of(sink.load("events")).await,
                     Err(error) => Err(error),
                 };
                 match read {

@@ -60,7 +60,7 @@ fn tables(runtime: &Runtime, sink: &Sink) -> Judged<Rows> {
     let mut tables = Rows::new();
     for spec in catalogue.base.iter().chain(&catalogue.views) {
         let held = tables.entry(spec.name).or_default();
-        for row in runtime.block_on(sink.load(spec.name).try_concat()).map_err(told)? {
+        for row in runtime.block_on(sink.load(spec.name).map_ok(|file| file.to_rows()).try_concat()).map_err(told)? {
             *held.entry(row).or_default() += 1;
         }
     }
