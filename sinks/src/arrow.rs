@@ -286,7 +286,11 @@ mod tests {
         let (file, mut read) = (FileRows { shape: Arc::new(shape), batch: batch.clone() }, Vec::new());
         let shape = &file.shape;
         let row = |cells: &dyn Cells| -> Row { (0..cells.width()).map(|at| cells.cell(at).into()).collect() };
-        assert_eq!(file.each(|cells| Ok::<_, ()>(read.push(row(cells)))), Ok(()));
+        let all = |cells: &dyn Cells| -> Result<(), ()> {
+            read.push(row(cells));
+            Ok(())
+        };
+        assert_eq!(file.each(all), Ok(()));
         assert_eq!((file.len(), read), (2, rows.to_vec()));
         assert_eq!(file.each(|cells| if cells.cell(0) == Cell::Text("b") { Err(2) } else { Ok(()) }), Err(2));
         assert_eq!(shape.digest(&batch), rows.iter().map(|row| (&**row, 1)).collect());

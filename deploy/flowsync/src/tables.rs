@@ -87,10 +87,12 @@ fn base_of(
     match FACT_TABLES.iter().position(|table| table.name == name) {
         Some(table) => {
             facts.reserve(count);
-            each(&mut |cells| Ok(facts.push(Fact::from_cells(table, cells, texts)?)))
+            each(&mut |cells| Fact::from_cells(table, cells, texts).map(|fact| facts.push(fact)))
         }
-        None if name == SIGNALS.name => each(&mut |cells| Ok(signals.push(SignalFact::from_cells(cells, texts)?))),
-        None => each(&mut |cells| Ok(rejects.push(RejectFact::from_cells(cells, texts)?))),
+        None if name == SIGNALS.name => {
+            each(&mut |cells| SignalFact::from_cells(cells, texts).map(|fact| signals.push(fact)))
+        }
+        None => each(&mut |cells| RejectFact::from_cells(cells, texts).map(|fact| rejects.push(fact))),
     }?;
     Ok(base)
 }
