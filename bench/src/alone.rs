@@ -1,5 +1,5 @@
 //! The job that FlowSync shares with Pathway, and nothing else: a git history becomes the stated links of each ticket. The product's
-//! own reader and operators, without what no stated link needs: the other views, rows for tables, the log.
+//! own reader and operators, without what no stated link needs: the other views, rows for tables, the log, one copy of equal texts.
 
 use std::{
     cell::RefCell,

@@ -72,7 +72,7 @@ pub struct Parsed<'a> {
     stated: VecDeque<Stated>,
 }
 
-/// Accounts of one signal that are remembered: those of a push are a few people's, over and over.
+/// Accounts of one signal that are remembered (I9): those of a push are a few people's, over and over.
 const STATED_MAX: usize = 8;
 
 /// An account that was stated, and what it was stated by.

@@ -6,7 +6,7 @@
 
 use crate::{
     id::{EntityKind, PersonId, SignalId, Token},
-    record::{Cell, Cells, ColumnKind, ColumnSpec, Reader, Record, RecordError, Row, Text, Texts, Value},
+    record::{Cells, ColumnKind, ColumnSpec, Part, Reader, Record, RecordError, Row, Text, Texts, Value},
     time::Micros,
     view::{Birth, TableSpec},
 };
@@ -423,22 +423,6 @@ pub struct Fact {
     pub at: Micros,
     /// What is stated.
     pub body: FactBody,
-}
-
-/// Some cells of a row.
-struct Part<'a> {
-    cells: &'a dyn Cells,
-    from: usize,
-    width: usize,
-}
-
-impl Cells for Part<'_> {
-    fn width(&self) -> usize {
-        self.width
-    }
-    fn cell(&self, at: usize) -> Cell<'_> {
-        self.cells.cell(self.from + at)
-    }
 }
 
 const META: [ColumnSpec; 3] = [

@@ -171,6 +171,24 @@ impl Cells for &[Value] {
     }
 }
 
+/// Some cells of a row.
+pub(crate) struct Part<'a> {
+    pub cells: &'a dyn Cells,
+    /// The first of them.
+    pub from: usize,
+    /// How many.
+    pub width: usize,
+}
+
+impl Cells for Part<'_> {
+    fn width(&self) -> usize {
+        self.width
+    }
+    fn cell(&self, at: usize) -> Cell<'_> {
+        self.cells.cell(self.from + at)
+    }
+}
+
 /// A struct that is a row. Derived: `#[derive(Record)]`.
 pub trait Record: Sized {
     /// The columns, in the order of the fields.

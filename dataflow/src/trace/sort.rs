@@ -158,6 +158,7 @@ fn sorted<K: Data + Ranked, V: Data, R: Diff>(
             // Hashes are spread evenly: few parts outgrow this.
             let room = (count >> bits) + (count >> bits >> 4) + 16;
             let mut parts: Vec<Vec<_>> = (0..1 << bits).map(|_| Vec::with_capacity(room)).collect();
+            // Shifted twice, for no number is shifted by all of its bits: of no bits there is one part.
             for update in chunks.into_iter().chain(last).flatten() {
                 let ((key, _), time, _) = &update;
                 let part =

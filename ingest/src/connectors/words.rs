@@ -169,19 +169,21 @@ impl Words {
         } else {
             self.text.push_str(&word.to_lowercase());
         }
-        let (before, new) = self.text.split_at(from);
-        let len = of(new).len();
-        let new = &new[..len];
-        let known = self.ends.iter().scan(0, |start, end| before.get(std::mem::replace(start, *end)..*end));
-        let is_new = !new.is_empty() && known.into_iter().all(|word| word != new);
+        let new = of(&self.text[from..]);
+        let len = new.len();
+        let is_new = !new.is_empty() && self.all().all(|word| word != new);
         self.text.truncate(if is_new { from + len } else { from });
         self.ends.extend(is_new.then_some(from + len));
     }
 
+    /// The words, as they came.
+    fn all(&self) -> impl Iterator<Item = &str> {
+        let starts = [0].into_iter().chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| &self.text[start..*end])
+    }
+
     fn into_text(self) -> Text {
-        let mut from = 0;
-        let mut words: Vec<&str> =
-            self.ends.iter().map(|end| &self.text[std::mem::replace(&mut from, *end)..*end]).collect();
+        let mut words: Vec<&str> = self.all().collect();
         words.sort_unstable();
         words.join(" ").into()
     }
