@@ -105,7 +105,7 @@ type Candidate = (Reverse<i32>, Shared<Named>, Binned);
 /// sort first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 enum Found {
-    Touched(Shared<Named>, u64),
+    Touched(EntityId, u64),
     Compared(Candidate),
 }
 
@@ -254,8 +254,8 @@ impl Change {
         spans(self.hour() - SPANS_BACK * SPAN_HOURS, self.hour() + AHEAD_HOURS, SPAN_HOURS)
     }
 
-    /// The keys under which its candidates are.
-    fn keys(&self) -> Vec<u64> {
+    /// The keys under which its candidates are, each with the path that it stands for; 0 for words and people.
+    fn keys(&self) -> Vec<(u64, u64)> {
         let (hour, ahead) = (self.hour(), self.hour() + AHEAD_HOURS);
         let spans_of_words = self.spans_of_words();
         let blocks = spans(*spans_of_words.start(), *spans_of_words.end(), SPANS_TOGETHER);
@@ -264,13 +264,9 @@ impl Change {
             .people
             .iter()
             .flat_map(|person| spans(hour - OWN_HOURS, ahead, OWN_HOURS).map(move |span| key("person", person, span)));
-        by_word.chain(own).chain(self.touched_keys().map(|(_, key)| key)).collect()
-    }
-
-    /// Its paths, each with the keys under which tickets are that had it touched.
-    fn touched_keys(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        let spans = move || spans(self.began - TOUCHED_BACK * TOUCHED_HOURS, self.began, TOUCHED_HOURS);
-        self.paths.iter().flat_map(move |path| spans().map(move |span| (*path, key("path", path, span))))
+        let touched = || spans(self.began - TOUCHED_BACK * TOUCHED_HOURS, self.began, TOUCHED_HOURS);
+        let by_path = self.paths.iter().flat_map(|path| touched().map(move |span| (key("path", path, span), *path)));
+        by_word.chain(own).map(|key| (key, 0)).chain(by_path).collect()
     }
 
     /// What it has in common with a ticket, where the ticket is not too young.
@@ -342,7 +338,7 @@ fn likeliest(model: &Unstated, found: &[(&Found, isize)]) -> Vec<Candidate> {
     let (mut touched, mut likeliest, mut others) = (BTreeMap::<EntityId, i64>::new(), Vec::new(), 0);
     for (found, _) in found {
         match found {
-            Found::Touched(ticket, _) => *touched.entry(ticket.id).or_default() += 1,
+            Found::Touched(ticket, _) => *touched.entry(*ticket).or_default() += 1,
             Found::Compared(candidate) => match touched.remove(&candidate.1.id) {
                 Some(paths) => likeliest.push(with_touched(model, candidate, paths)),
                 None if others < CANDIDATES => {
@@ -395,19 +391,19 @@ pub fn candidates<'s>(
     });
     // Most new versions change nothing that is looked at here.
     let changes = changes.consolidate_stream();
-    let looked_up =
-        changes.flat_map(|change| change.keys().into_iter().map(move |key| (key, (apart(change.id), change.clone()))));
+    let looked_up = changes.flat_map(|change| {
+        let keys = change.keys().into_iter();
+        keys.map(move |(key, path)| (key, (apart(change.id), change.clone(), path)))
+    });
     let compared = Rc::clone(model);
     let found =
-        looked_up.by_key().join_core(postings(cx, model).by_key(), move |key, (_, change), (_, ticket, since)| {
+        looked_up.by_key().join_core(postings(cx, model).by_key(), move |_, (_, change, path), (_, ticket, since)| {
             let in_time = match *since {
                 ALWAYS => change.spans_of_words().contains(&ticket.span()),
                 since => since < change.began,
             };
             let candidate = in_time.then(|| change.compare(ticket, &compared)).flatten();
-            let path = || change.touched_keys().find(|(_, touched)| touched == key);
-            let touched = candidate.as_ref().filter(|_| *since > ALWAYS).and_then(|_| path());
-            let touched = touched.map(|(path, _)| Found::Touched(ticket.named.clone(), path));
+            let touched = (*since > ALWAYS && candidate.is_some()).then_some(Found::Touched(ticket.named.id, *path));
             let id = change.id;
             touched.into_iter().chain(candidate.map(Found::Compared)).map(move |found| (id, found))
         });
@@ -553,7 +549,7 @@ mod tests {
             assert!(keys.len() <= 2 && change.spans_of_words().count() as i64 > SPANS_BACK, "{keys:?}");
             for span in change.spans_of_words() {
                 let leads = key("word", "basket".hashed(), span.div_euclid(SPANS_TOGETHER));
-                assert!(keys.contains(&leads), "{span} of {:?}", change.spans_of_words());
+                assert!(keys.contains(&(leads, 0)), "{span} of {:?}", change.spans_of_words());
             }
         }
     }
