@@ -13,7 +13,7 @@ use std::{
 };
 
 use flowsync_schemas::{EpochDelta, Row, TableChange, Value};
-use foldhash::fast::RandomState;
+use foldhash::fast::FixedState;
 
 use crate::SinkError;
 
@@ -46,7 +46,7 @@ pub fn merge(deltas: Vec<EpochDelta>) -> Result<Option<EpochDelta>, SinkError> {
 
 /// By their hashes first: rows of one table begin alike, and each is read once instead of once for each comparison.
 fn consolidate(rows: Vec<(Row, i64)>) -> Vec<(Row, i64)> {
-    let hasher = RandomState::default();
+    let hasher = FixedState::default();
     let mut hashed: Vec<(u64, Row, i64)> =
         rows.into_iter().map(|(row, diff)| (hasher.hash_one(&row), row, diff)).collect();
     hashed.sort_unstable_by(|(a_hash, a, _), (b_hash, b, _)| a_hash.cmp(b_hash).then_with(|| a.cmp(b)));
@@ -155,6 +155,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use flowsync_schemas::Epoch;
+    use proptest::prelude::*;
 
     use super::*;
     use crate::tests::specs::event;
@@ -179,6 +180,21 @@ mod tests {
         assert_eq!(cancelled.unwrap(), Some(expected));
         assert_eq!(merge(Vec::new()).unwrap(), None);
         assert!(matches!(merge(vec![delta(0, 2, &[]), delta(3, 4, &[])]), Err(SinkError::OutOfOrder { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn a_merged_row_has_the_sum_of_its_differences(rows in prop::collection::vec((0..12i64, -2..=2i64), 0..60)) {
+            let rows: Vec<(Row, i64)> = rows.into_iter().map(|(n, diff)| (event("a", 1, n), diff)).collect();
+            let mut sums: BTreeMap<Row, i64> = BTreeMap::new();
+            rows.iter().for_each(|(row, diff)| *sums.entry(row.clone()).or_default() += diff);
+            sums.retain(|_, sum| *sum != 0);
+            let deltas = (0..).zip(rows.chunks(7)).map(|(at, rows)| delta(at, at + 1, rows)).collect();
+            let changes = merge(deltas).unwrap().map(|merged| merged.changes).unwrap_or_default();
+            let mut merged: Vec<_> = changes.into_iter().flat_map(|change| change.rows).collect();
+            merged.sort_unstable();
+            prop_assert_eq!(merged, Vec::from_iter(sums));
+        }
     }
 
     #[test]
