@@ -4,12 +4,7 @@
 //! of the view that it belongs to, and built the first time someone asks for it: the order of [`crate::views::ALL`] does
 //! not matter.
 
-use std::{
-    cell::RefCell,
-    collections::{BTreeMap, HashMap},
-    rc::Rc,
-    sync::Arc,
-};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc};
 
 use differential_dataflow::input::Input;
 use flowsync_schemas::{
@@ -21,7 +16,6 @@ use flowsync_schemas::{
     },
     model::Model,
 };
-use foldhash::fast::RandomState;
 use timely::{
     container::CapacityContainerBuilder,
     dataflow::{
@@ -48,8 +42,6 @@ macro_rules! inputs {
         #[derive(Clone)]
         pub struct Facts<'s> {
             $(#[doc = concat!("Versions of `", stringify!($record), "`.")] pub $field: Coll<'s, Version<Arc<$record>>>,)+
-            /// What signals say of accounts, as often as they say it.
-            pub accounts: Coll<'s, AccountFact>,
             /// Every signal once.
             pub signals: Coll<'s, SignalFact>,
             /// Every rejection once.
@@ -57,14 +49,11 @@ macro_rules! inputs {
         }
 
         /// The fact tables that views read: a restart needs no rows of the others.
-        pub const TABLES_READ: &[&str] = &[AccountFact::TABLE, $($record::TABLE),+];
+        pub const TABLES_READ: &[&str] = &[$($record::TABLE),+];
 
         /// The sessions behind [`Facts`].
         pub struct Inputs {
             $($field: Session<Version<Arc<$record>>>,)+
-            accounts: Session<AccountFact>,
-            /// What is said of accounts at the current epoch, and how often: signals say the same of the same ones, over and over.
-            said: HashMap<AccountFact, isize, RandomState>,
             signals: Session<SignalFact>,
             rejects: Session<RejectFact>,
         }
@@ -73,13 +62,11 @@ macro_rules! inputs {
             /// New inputs in a scope, and what they feed.
             pub fn new<'s>(scope: Scope<'s, u64>) -> (Self, Facts<'s>) {
                 $(let $field = scope.new_collection();)+
-                let accounts = scope.new_collection();
                 let signals = scope.new_collection();
                 let rejects = scope.new_collection();
-                let said = HashMap::default();
                 (
-                    Inputs { $($field: $field.0,)+ accounts: accounts.0, said, signals: signals.0, rejects: rejects.0 },
-                    Facts { $($field: $field.1,)+ accounts: accounts.1, signals: signals.1, rejects: rejects.1 },
+                    Inputs { $($field: $field.0,)+ signals: signals.0, rejects: rejects.0 },
+                    Facts { $($field: $field.1,)+ signals: signals.1, rejects: rejects.1 },
                 )
             }
 
@@ -97,7 +84,6 @@ macro_rules! inputs {
                         $(FactBody::$variant(value) => {
                             self.$field.update(Version { at, signal, seq, value: Arc::new(value) }, diff);
                         })+
-                        FactBody::Account(account) => *self.said.entry(account).or_default() += diff,
                         FactBody::Build(_) | FactBody::Release(_) | FactBody::Ref(_) | FactBody::Sprint(_) => {}
                     }
                 }
@@ -107,9 +93,6 @@ macro_rules! inputs {
 
             /// Closes all epochs before `time`.
             pub fn advance_to(&mut self, time: u64) {
-                self.said.drain().filter(|(_, n)| *n != 0).for_each(|(account, n)| self.accounts.update(account, n));
-                self.accounts.advance_to(time);
-                self.accounts.flush();
                 $(self.$field.advance_to(time); self.$field.flush();)+
                 self.signals.advance_to(time);
                 self.signals.flush();
@@ -127,6 +110,7 @@ inputs! {
     reviews: Review(ReviewFact),
     deployments: Deployment(DeploymentFact),
     incidents: Incident(IncidentFact),
+    accounts: Account(AccountFact),
     mentions: Mention(MentionFact),
     traces: Trace(TraceFact),
     relations: Relation(RelationFact),

@@ -4,7 +4,7 @@
 //! are in the identity vault alone (I8). A person is a bot as soon as one tool says so. Which of them are one person's
 //! accounts is in `identities`, so that a merge does not rewrite these rows.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use flowsync_schemas::{Birth, PersonId, Record, TableSpec, Text, ViewSpec, fact::AccountFact};
 
@@ -45,7 +45,7 @@ pub struct PersonRow {
 
 /// What tools say of accounts, each thing once: an account is named by thousands of signals, in a handful of ways.
 pub fn accounts<'s>(cx: &mut Cx<'s>) -> Coll<'s, AccountFact> {
-    distinct(cx.facts.accounts.clone())
+    distinct(cx.facts.accounts.clone().map(|v| Arc::unwrap_or_clone(v.value)))
 }
 
 /// Accounts of which some tool says that they are no human's.
