@@ -403,7 +403,7 @@ pub fn candidates<'s>(
                 since => since < change.began,
             };
             let candidate = in_time.then(|| change.compare(ticket, &compared)).flatten();
-            let touched = (*since > ALWAYS && candidate.is_some()).then_some(Found::Touched(ticket.named.id, *path));
+            let touched = (*since > ALWAYS && candidate.is_some()).then(|| Found::Touched(ticket.named.id, *path));
             let id = change.id;
             touched.into_iter().chain(candidate.map(Found::Compared)).map(move |found| (id, found))
         });
